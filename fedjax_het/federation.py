@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from fedjax_het.pool import PoolSpec
 from fedjax_het.typing import Array, PyTree, static
 
-__all__ = ["Batch", "Data", "Federation", "FederationSpec", "Rows", "Transform"]
+__all__ = ["Batch", "Data", "Federation", "FederationSpec", "Rows", "Transform", "pool_rows"]
 
 CHUNK = 256
 """Rows of one step of a full pass over a client."""
@@ -36,6 +36,15 @@ class Batch(NamedTuple):
     y: Array
     weight: Array
     position: Array
+
+
+def pool_rows(x: Array, y: Array, scale: float | None, row: Array) -> tuple[Array, Array]:
+    """Rows of the pool by number, integer features cast to floats times `scale` unless that is None."""
+    x, y = x.at[row].get(mode="clip"), y.at[row].get(mode="clip")
+    if scale is not None:
+        dtype = jnp.result_type(float)
+        x = x.astype(dtype) * jnp.asarray(scale, dtype)
+    return x, y
 
 
 @jax.tree_util.register_dataclass
@@ -136,10 +145,7 @@ class Data:
         counts = (position >= 0) & (position < self.size)
         inside = jnp.clip(position, 0, jnp.maximum(self.size - 1, 0))
         row = self.index.at[self.offset + inside].get(mode="clip")
-        x, y = self.x.at[row].get(mode="clip"), self.y.at[row].get(mode="clip")
-        if self.scale is not None:
-            dtype = jnp.result_type(float)
-            x = x.astype(dtype) * jnp.asarray(self.scale, dtype)
+        x, y = pool_rows(self.x, self.y, self.scale, row)
         for function, arguments in zip(self.functions, self.arguments):
             x, y = function(x, y, arguments)
         return Batch(x, y, counts.astype(jnp.result_type(float)), position)
@@ -158,6 +164,10 @@ class Data:
 
         def visit(i: Array, carry: Any) -> Any:
             return step(carry, self.take(i * rows + jnp.arange(rows, dtype=jnp.int32)))
+
+        if most == 1:  # straight-line code: nothing to loop over
+            new = visit(jnp.zeros((), jnp.int32), initial)
+            return jax.tree.map(lambda a, b: jnp.where(self.size > 0, a, b), new, initial)
 
         if not self.differentiable:
             return jax.lax.fori_loop(0, count, visit, initial)

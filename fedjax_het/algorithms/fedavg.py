@@ -1,0 +1,158 @@
+"""FedAvg: local SGD and a weighted mean of the updates, with any optimiser at the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_het import keys, tree
+from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.federation import Federation
+from fedjax_het.local import Clock, Optax, Solver, optimizer
+from fedjax_het.problem import Model, Objective, Problem, objective
+from fedjax_het.typing import Array, Key, Params, PyTree
+from fedjax_het.weighting import proportional
+
+__all__ = ["FedAvg", "Server", "average_step", "averaging", "fedavg", "local_update", "plain"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """The global model and the server's optimiser.
+
+    Attributes:
+        params: w.
+        buffers: the global buffers, or () where clients own theirs.
+        opt: the server optimiser's state.
+    """
+
+    params: Params
+    buffers: PyTree
+    opt: PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FedAvg:
+    """Local work from the global model on any objective, and a weighted mean; see `fedavg`.
+
+    Attributes:
+        problem: what to learn.
+        solver: local work.
+        server: the server's optimiser, fed minus the mean update.
+        weighting: the default weighting.
+        objective: (problem, server, client) -> Objective, a `jax.tree_util.Partial` whose numbers are leaves:
+            the one thing in which FedProx differs.
+    """
+
+    problem: Problem
+    solver: Solver
+    server: Optax
+    weighting: Any
+    objective: Any
+
+    def init(self, key: Key, federation: Federation) -> tuple[Server, PyTree]:
+        """A fresh model; clients keep nothing but buffers that they own."""
+        model = self.problem.init(keys.stream(key, "params"))
+        server = Server(model.params, self.problem.shared(model.buffers), self.server.init(model.params))
+        return server, tree.stack(self.problem.own(model.buffers), federation.num_clients)
+
+    def client_update(self, server: Server, client: Client) -> Report:
+        """Local work from w; upload omega_k (y_k - w) and omega_k."""
+        f = self.objective(self.problem, server, client)
+        return local_update(self.problem, self.solver, f, server, client)
+
+    def server_update(
+        self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key
+    ) -> Server:
+        """w <- w + server step on the mean update."""
+        return average_step(self.server, server, total, cohort)
+
+    def personalise(self, server: Server, client: Client) -> Model:
+        """The global model; buffers are the client's own where it owns them."""
+        return self.problem.model(server.params, server.buffers, client.state)
+
+    def predict(self, model: Model, x: Array) -> PyTree:
+        """The model's outputs."""
+        return self.problem.apply(model.params, model.buffers, x)[0]
+
+    def consensus(self, server: Server) -> Model | None:
+        """The global model; None if clients own its buffers, since it cannot predict without them."""
+        if self.problem.facts.buffers == "local":
+            return None
+        return Model(server.params, server.buffers)
+
+    def join(self, server: Server, client: Client) -> PyTree:
+        """Nothing to set up; buffers that clients own start as a fresh model's."""
+        return self.problem.own(self.problem.init(client.key).buffers)
+
+    def traffic(self, server: Server) -> Traffic:
+        """d down, d up."""
+        size = tree.num_bytes((server.params, server.buffers))
+        return Traffic(size, size)
+
+
+def local_update(
+    problem: Problem, solver: Solver, f: Objective, server: Server, client: Client
+) -> Report:
+    """Solve `f` from the global model; total: omega * delta, omega * buffers, omega."""
+    start = problem.model(server.params, server.buffers, client.state)
+    solution = solver.solve(client.key, f, start, client.data, round_=client.round, work=client.work)
+    total = {
+        "delta": tree.scale(client.weight, tree.subtract(solution.params, server.params)),
+        "buffers": tree.scale(client.weight, problem.shared(solution.buffers)),
+        "weight": client.weight,
+    }
+    return Report(problem.own(solution.buffers), total, info=solution.info, local=solution.model)
+
+
+def average_step(rule: Optax, server: Server, total: PyTree, cohort: Cohort) -> Server:
+    """One step of the server's optimiser on minus the cohort's mean update; buffers are averaged plainly.
+
+    The mean is over the clients whose upload arrived, times the mass of the weights drawn, so that schemes
+    whose weights do not sum to 1 (scheme II) keep their scale.
+    """
+    mean = tree.divide(total["delta"], total["weight"])
+    grads = tree.scale(-cohort.mass, mean)
+    zero = jnp.zeros((), jnp.int32)
+    clock = Clock(cohort.round, cohort.round, zero)
+    params, opt = rule.step(server.params, grads, server.opt, clock)
+    return Server(params, tree.divide(total["buffers"], total["weight"]), opt)
+
+
+def plain(problem: Problem, server: Server, client: Client) -> Objective:
+    """F_k itself, whatever the server holds."""
+    return objective(problem)
+
+
+def averaging(server: Optax | None) -> Optax:
+    """The server's optimiser, by default the step that adds the mean update as it is."""
+    return optimizer(optax.sgd, learning_rate=1.0) if server is None else server
+
+
+def fedavg(problem: Problem, solver: Solver, *, server: Optax | None = None) -> FedAvg:
+    """FedAvg: y_k <- local work from w;  w <- w + server step on sum_k omega_k (y_k - w).
+
+    Weights are n_k over the cohort by default. With full batches and one epoch it is FedSGD, exact gradient
+    descent.
+
+    Args:
+        problem: what to learn.
+        solver: local work.
+        server: the server's optimiser, fed minus the mean update as a gradient
+            (`fh.local.optimizer(optax.adam, learning_rate=0.01)`); default: w + mean update.
+
+    Reference:
+        McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017, Algorithm 1. Server optimisers: Reddi et
+        al., ICLR 2021, Algorithm 1.
+
+    Departures:
+        The mean is over the cohort's rows, not over all n (the listing's sum over all K is an erratum).
+        optax's adaptive transformations correct their bias, unlike Reddi et al.'s.
+    """
+    return FedAvg(problem, solver, averaging(server), proportional(), jax.tree_util.Partial(plain))

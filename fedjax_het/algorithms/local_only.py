@@ -1,0 +1,25 @@
+"""Local training: every client on its own, the baseline that a federation has to beat."""
+
+from __future__ import annotations
+
+from fedjax_het.algorithms.fedavg import averaging
+from fedjax_het.algorithms.fedper import FedPer
+from fedjax_het.local import Solver
+from fedjax_het.problem import Problem
+from fedjax_het.weighting import proportional
+
+__all__ = ["local_only"]
+
+
+def _everything(path: str) -> bool:
+    return True
+
+
+def local_only(problem: Problem, solver: Solver) -> FedPer:
+    """v_k <- local work on F_k from v_k, in the rounds that draw the client; nothing is sent.
+
+    Args:
+        problem: what to learn.
+        solver: local work.
+    """
+    return FedPer(problem, solver, averaging(None), proportional(), _everything)

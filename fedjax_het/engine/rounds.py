@@ -1,0 +1,311 @@
+"""A round: gather, body, scatter. Runs any algorithm and names none.
+
+Gather and scatter touch the states of all N clients; the body sees a cohort only, so a store elsewhere (host
+memory, other devices) can take their place: see `draw`, `body` and `State`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_het import keys, tree
+from fedjax_het.algorithm import Client, Cohort, Report
+from fedjax_het.check import known
+from fedjax_het.engine.state import Seen, State
+from fedjax_het.federation import Federation
+from fedjax_het.typing import Array, Key, PyTree, static
+
+__all__ = ["NONFINITE", "Outcome", "Round", "Slots", "block", "body", "draw", "make_block", "make_round"]
+
+NONFINITE = ("raise", "drop")
+"""raise: `simulate` stops and names the client; drop: clients reporting NaN or infinity count as absent."""
+
+
+class Slots(NamedTuple):
+    """The cohort's clients as rows for an executor; every leaf has leading axis C.
+
+    Attributes:
+        id: int32.
+        present: bool.
+        weight: float.
+        work: float.
+        state: the clients' states.
+        train: offset, size and transform arguments of their training rows.
+        valid: the same of their validation rows.
+    """
+
+    id: Array
+    present: Array
+    weight: Array
+    work: Array
+    state: PyTree
+    train: PyTree
+    valid: PyTree
+
+
+class Outcome(NamedTuple):
+    """What a round's body produced.
+
+    Attributes:
+        server: the next server state.
+        states: the cohort's next client states, leading axis C; as they were where absent.
+        cohort: the cohort, with the clients left out for NaN or infinity marked absent.
+        loss: the loss each client reported, float [C].
+        measures: the measures' next carries.
+        log: what the host sees of the round.
+    """
+
+    server: PyTree
+    states: PyTree
+    cohort: Cohort
+    loss: Array
+    measures: dict[str, PyTree]
+    log: dict[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One round as a pytree callable: (algorithm, state, federation) -> (state, log).
+
+    Attributes:
+        sampler: who takes part.
+        measures: questions put to the cohort, by name.
+        weighting: overrides the algorithm's own, or None.
+        hook: (key, total) -> total, between client and sum, or None: clipping, noise, compression.
+        executor: how clients are mapped; static.
+        on_nonfinite: one of `NONFINITE`; static.
+        differentiable: whether passes over rows are static loops that reverse mode can follow; static.
+    """
+
+    sampler: Any
+    measures: dict[str, Any]
+    weighting: Any
+    hook: Any
+    executor: Any = static()
+    on_nonfinite: str = static()
+    differentiable: bool = static()
+
+    def __call__(
+        self, algorithm: Any, state: State, federation: Federation
+    ) -> tuple[State, dict[str, Any]]:
+        """Run one round; pure.
+
+        Returns:
+            (state, log). The log holds "id" int32 [C], "present" bool [C], "lost" bool [C] (present until they
+            reported NaN or infinity), "info" {name: [C]}, "measures" {name: {value: array}}, and "sound",
+            whether all that came back and the new server state are finite.
+        """
+        cohort, sampler = draw(self, algorithm, state, federation)
+        states = tree.take(state.clients, cohort.id)
+        done = body(self, algorithm, federation, state, cohort, states)
+        # absent slots aim at row N, which does not exist, and are dropped
+        target = jnp.where(done.cohort.present, cohort.id, federation.num_clients)
+        seen = Seen(
+            state.seen.loss.at[target].set(done.loss, mode="drop"),
+            state.seen.round.at[target].set(state.round, mode="drop"),
+        )
+        clients = tree.put(state.clients, target, done.states)
+        state = State(state.round + 1, state.key, done.server, clients, sampler, seen, done.measures)
+        return state, done.log
+
+
+def make_round(
+    sampler: Any,
+    executor: Any,
+    measures: dict[str, Any] | None = None,
+    *,
+    weighting: Any = None,
+    hook: Any = None,
+    on_nonfinite: str = "raise",
+    differentiable: bool = False,
+) -> Round:
+    """Put a round together; see `Round` for the arguments.
+
+    Raises:
+        ValueError: unknown `on_nonfinite`.
+    """
+    known("on_nonfinite", on_nonfinite, NONFINITE)
+    if weighting is not None:
+        weighting = jax.tree_util.Partial(weighting)
+    if hook is not None:
+        hook = jax.tree_util.Partial(hook)
+    return Round(sampler, measures or {}, weighting, hook, executor, on_nonfinite, differentiable)
+
+
+def block(
+    round_fn: Round, algorithm: Any, state: State, federation: Federation, *, rounds: int
+) -> tuple[State, dict[str, Any]]:
+    """`rounds` rounds under one scan; pure. Logs gain a leading axis of rounds."""
+
+    def step(state: State, _: None) -> tuple[State, dict[str, Any]]:
+        return round_fn(algorithm, state, federation)
+
+    return jax.lax.scan(step, state, None, length=rounds)
+
+
+def make_block(round_fn: Round, rounds: int) -> Any:
+    """`rounds` rounds as one pure function (algorithm, state, federation) -> (state, logs).
+
+    Jit it, vmap it over seeds (`state`) or over an algorithm's leaves, shard it, differentiate it. It is a
+    pytree callable whose leaves are the sampler's and the measures' numbers.
+    """
+    return jax.tree_util.Partial(_Block(rounds), round_fn)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """`block` with its static length fixed, equal to another of the same length."""
+
+    rounds: int
+
+    def __call__(self, round_fn: Round, algorithm: Any, state: State, federation: Federation) -> Any:
+        return block(round_fn, algorithm, state, federation, rounds=self.rounds)
+
+
+def draw(
+    round_fn: Round, algorithm: Any, state: State, federation: Federation
+) -> tuple[Cohort, PyTree]:
+    """The round's cohort, with weights, and the sampler's next state."""
+    phase = federation.phase(state.round)
+    sizes = federation.train.size.at[jnp.minimum(phase, federation.train.size.shape[0] - 1)].get()
+    key = keys.stream(keys.round_(state.key, state.round), "cohort")
+    drawn, sampler = round_fn.sampler.draw(state.sampler, key, state.round, sizes, state.seen.loss)
+    real = jnp.result_type(float)
+    population = jnp.asarray(federation.num_clients, jnp.int32)
+    rows = sizes.at[drawn.id].get(mode="clip").astype(real)
+    cohort = Cohort(
+        id=drawn.id,
+        present=(drawn.id < population) & (rows > 0),
+        weight=jnp.zeros(drawn.id.shape, real),
+        multiplicity=drawn.multiplicity.astype(real),
+        work=drawn.work.astype(real),
+        round=state.round,
+        population=population,
+        rows=jnp.sum(sizes.astype(real)),
+    )
+    weighting = algorithm.weighting if round_fn.weighting is None else round_fn.weighting
+    weight = jnp.where(cohort.present, weighting(rows, cohort).astype(real), 0)
+    return dataclasses.replace(cohort, weight=weight), sampler
+
+
+def body(
+    round_fn: Round,
+    algorithm: Any,
+    federation: Federation,
+    state: State,
+    cohort: Cohort,
+    states: PyTree,
+) -> Outcome:
+    """A round of the given cohort.
+
+    Args:
+        round_fn: the round.
+        algorithm: the algorithm.
+        federation: for the pool and the cohort's rows.
+        state: for the key, the round, the server and the measures' carries; its `clients` are not read.
+        cohort: from `draw`.
+        states: the cohort's client states, leading axis C.
+    """
+    phase = federation.phase(state.round)
+    slots = Slots(
+        cohort.id,
+        cohort.present,
+        cohort.weight,
+        cohort.work,
+        states,
+        federation.locate("train", phase, cohort.id),
+        federation.locate("valid", phase, cohort.id),
+    )
+    key = keys.round_(state.key, state.round)
+    shared = (round_fn, algorithm, federation, state.server, state.measures, state.round, key)
+    # absent slots cost nothing and go last; the rest are grouped by the steps they will take, roughly
+    cost = jnp.where(cohort.present, slots.train[1] * cohort.work, -1)
+    (total, asked), (next_states, each, answers, info, finite) = round_fn.executor(
+        _one_client, shared, slots, cost
+    )
+    cohort = dataclasses.replace(cohort, present=cohort.present & finite)
+    lost = slots.present & ~finite
+    server = jax.lax.cond(
+        jnp.any(cohort.present),
+        lambda: _same_types(
+            state.server, algorithm.server_update(state.server, total, each, cohort, keys.stream(key, "server"))
+        ),
+        lambda: state.server,
+    )
+    log: dict[str, Any] = {"id": cohort.id, "present": cohort.present, "lost": lost, "info": info}
+    log["measures"] = {}
+    carries = {}
+    for name, measure in round_fn.measures.items():
+        values, carries[name] = measure.finish(
+            state.measures[name], state.server, asked[name], answers[name], cohort
+        )
+        log["measures"][name] = values
+    log["sound"] = tree.all_finite((total, server)) & ~jnp.any(lost)
+    real = jnp.result_type(float)
+    # no step taken, no loss seen: the last report stands
+    last = state.seen.loss.at[cohort.id].get(mode="clip")
+    worked = info["steps"] > 0 if "steps" in info else jnp.ones_like(cohort.present)
+    loss = jnp.where(worked, info["loss"].astype(real), last) if "loss" in info else last
+    return Outcome(server, next_states, cohort, loss, carries, log)
+
+
+def make_client(
+    federation: Federation, slot: Slots, key: Key, round_: Array, *, differentiable: bool = False
+) -> Client:
+    """The dense view of one slot; `key` is the round's."""
+    return Client(
+        id=slot.id,
+        key=keys.client(keys.stream(key, "client"), slot.id),
+        round=round_,
+        work=slot.work,
+        weight=slot.weight,
+        state=slot.state,
+        data=federation.data("train", slot.train, differentiable=differentiable),
+        valid=federation.data("valid", slot.valid, differentiable=differentiable),
+    )
+
+
+def _one_client(shared: PyTree, slot: Slots) -> tuple[PyTree, PyTree]:
+    round_fn, algorithm, federation, server, carries, round_, key = shared
+    client = make_client(federation, slot, key, round_, differentiable=round_fn.differentiable)
+    report: Report = algorithm.client_update(server, client)
+    state = _same_types(slot.state, report.state)
+    asked, answers = {}, {}
+    for name, measure in round_fn.measures.items():
+        asked[name], answers[name] = measure.client(carries[name], algorithm, server, client, report)
+    total = report.total
+    if round_fn.hook is not None:
+        total = round_fn.hook(keys.client(keys.stream(key, "upload"), slot.id), total)
+    # in "raise" mode the sum of the totals is checked once a round instead, which costs nothing
+    looked_at = (state, report.each, report.info.get("loss", ()))
+    if round_fn.on_nonfinite == "drop":
+        looked_at = (looked_at, total)
+    finite = tree.all_finite(jax.tree.map(jnp.asarray, looked_at))
+    keep = slot.present & finite if round_fn.on_nonfinite == "drop" else slot.present
+    total, asked = tree.where(keep, (total, asked), tree.zeros_like((total, asked)))
+    state = tree.where(keep, state, slot.state)
+    each = tree.where(keep, report.each, tree.zeros_like(report.each))
+    return (total, asked), (state, each, answers, report.info, finite)
+
+
+def _same_types(old: PyTree, new: PyTree) -> PyTree:
+    """`new`, which must have the structure, shapes and dtypes of `old`.
+
+    Raises:
+        TypeError: it has not; the message names the leaf.
+    """
+    before, after = jax.tree.structure(old), jax.tree.structure(new)
+    if before != after:
+        raise TypeError(f"a round must keep the structure of its state, got {after} after {before}")
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(old), jax.tree.leaves(new)):
+        if jnp.shape(a) != jnp.shape(b) or jnp.result_type(a) != jnp.result_type(b):
+            raise TypeError(
+                f"a round must keep shapes and dtypes of its state, got {jnp.result_type(b)}{jnp.shape(b)} "
+                f"after {jnp.result_type(a)}{jnp.shape(a)} at {jax.tree_util.keystr(path)}"
+            )
+    return new

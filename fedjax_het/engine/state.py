@@ -1,0 +1,74 @@
+"""State: everything that a resumed run needs, the key and the round included."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_het import keys
+from fedjax_het.federation import Federation
+from fedjax_het.typing import Array, Key, PyTree
+
+__all__ = ["Seen", "State", "initial_state"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What the server has seen of each client.
+
+    Attributes:
+        loss: the loss it last reported, inf before its first report, float [N].
+        round: the round it last took part in, -1 before the first, int32 [N].
+    """
+
+    loss: Array
+    round: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A run between two rounds.
+
+    Attributes:
+        round: rounds done, int32 scalar.
+        key: the run's key; every draw derives from (key, round, client id).
+        server: the algorithm's server state.
+        clients: the algorithm's client states, leading axis N, or ().
+        sampler: the sampler's state.
+        seen: what the server has seen of each client.
+        measures: the carry of each measure, by name.
+    """
+
+    round: Array
+    key: Key
+    server: PyTree
+    clients: PyTree
+    sampler: PyTree
+    seen: Seen
+    measures: dict[str, PyTree]
+
+
+def initial_state(algorithm: Any, federation: Federation, *, key: Key, round_fn: Any) -> State:
+    """The state before round 0; pure, so it can be jitted, and vmapped over `key`.
+
+    Args:
+        algorithm: an `Algorithm`.
+        federation: whom it will train on.
+        key: the run's key; initial parameters depend on it alone, so methods compared under one key start
+            from the same weights.
+        round_fn: the round that will run (`make_round`): its sampler and measures have states too.
+    """
+    clients_count = federation.num_clients
+    server, clients = algorithm.init(keys.stream(key, "init"), federation)
+    seen = Seen(
+        jnp.full((clients_count,), jnp.inf, jnp.result_type(float)),
+        jnp.full((clients_count,), -1, jnp.int32),
+    )
+    carries = {name: measure.init(algorithm, server) for name, measure in round_fn.measures.items()}
+    sampler = round_fn.sampler.init(clients_count)
+    return State(jnp.zeros((), jnp.int32), key, server, clients, sampler, seen, carries)

@@ -1,0 +1,105 @@
+"""Survey: a measure put to any clients at any time, outside a round; and one client's round, replayed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_het import keys, tree
+from fedjax_het.algorithm import Cohort, Report
+from fedjax_het.engine.evaluate import every_client
+from fedjax_het.engine.executors import auto
+from fedjax_het.engine.rounds import Round, draw, make_client
+from fedjax_het.engine.state import State
+from fedjax_het.federation import Federation
+from fedjax_het.typing import Array, PyTree
+from fedjax_het.weighting import normalise
+
+__all__ = ["replay", "survey"]
+
+
+def survey(
+    measure: Any,
+    algorithm: Any,
+    state: State,
+    federation: Federation,
+    ids: Array | None = None,
+    executor: Any = None,
+) -> dict[str, Array]:
+    """Ask `measure` of clients without training anybody; pure.
+
+    Args:
+        measure: a `Measure`; its `client` gets no report.
+        algorithm: the algorithm.
+        state: where the run stands.
+        federation: whose rows; read in the phase of the next round.
+        ids: client numbers, int32 [C], ascending; default all N.
+        executor: how clients are mapped; default `auto()`.
+
+    Returns:
+        The measure's values by name. Weights are the algorithm's default over the clients asked.
+    """
+    executor = auto() if executor is None else executor
+    phase = federation.phase(state.round)
+    slots = every_client(algorithm, state, federation, phase, ids)
+    real = jnp.result_type(float)
+    rows = slots.train[1].astype(real)
+    everyone = jnp.arange(federation.num_clients, dtype=jnp.int32)
+    cohort = Cohort(
+        id=slots.id,
+        present=slots.present & (rows > 0),
+        weight=jnp.zeros_like(slots.weight),
+        multiplicity=jnp.ones_like(slots.weight),
+        work=slots.work,
+        round=state.round,
+        population=jnp.asarray(federation.num_clients, jnp.int32),
+        rows=jnp.sum(federation.train.of(phase, everyone)[1].astype(real)),
+    )
+    weight = jnp.where(cohort.present, algorithm.weighting(rows, cohort).astype(real), 0)
+    cohort = dataclasses.replace(cohort, weight=normalise(weight, cohort))
+    slots = slots._replace(weight=cohort.weight, present=cohort.present)
+    carry = measure.init(algorithm, state.server)
+
+    def ask(shared: PyTree, slot: Any) -> tuple[PyTree, PyTree]:
+        measure, carry, algorithm, federation, server, key, round_ = shared
+        client = make_client(federation, slot, key, round_)
+        total, each = measure.client(carry, algorithm, server, client, None)
+        return tree.where(slot.present, total, tree.zeros_like(total)), each
+
+    key = keys.stream(keys.round_(state.key, state.round), "survey")
+    shared = (measure, carry, algorithm, federation, state.server, key, state.round)
+    total, each = executor(ask, shared, slots, slots.train[1])
+    values, _ = measure.finish(carry, state.server, total, each, cohort)
+    return values
+
+
+def replay(round_fn: Round, algorithm: Any, state: State, federation: Federation, client: int) -> Report:
+    """What one client of the coming round reports, alone and without the cohort; nothing is changed.
+
+    Args:
+        round_fn: the round.
+        algorithm: the algorithm.
+        state: the state before that round.
+        federation: the federation.
+        client: its number; it gets the work and the weight that the round gives it, or full work and weight
+            0 if the round does not draw it.
+
+    Returns:
+        Its Report, bit for bit what `looped()` computes in the round.
+    """
+    cohort, _ = draw(round_fn, algorithm, state, federation)
+    here = cohort.id == client
+    ids = jnp.asarray([client], jnp.int32)
+    slots = every_client(algorithm, state, federation, federation.phase(state.round), ids)
+    drawn = jnp.any(here)
+    slot = jax.tree.map(lambda leaf: leaf[0], slots)
+    slot = slot._replace(
+        weight=jnp.sum(jnp.where(here, cohort.weight, 0)),
+        work=jnp.where(drawn, jnp.sum(jnp.where(here, cohort.work, 0)), 1.0).astype(slot.work.dtype),
+    )
+    key = keys.round_(state.key, state.round)
+    made = make_client(federation, slot, key, state.round, differentiable=round_fn.differentiable)
+    return algorithm.client_update(state.server, made)

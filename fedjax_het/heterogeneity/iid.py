@@ -1,0 +1,63 @@
+"""No heterogeneity: every client holds a random sample of the same pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedjax_het.assembly import partition
+from fedjax_het.check import positive_int, require
+from fedjax_het.federation import Federation
+from fedjax_het.pool import Pool
+from fedjax_het.split import generator
+
+__all__ = ["iid"]
+
+
+def iid(
+    pool: Pool,
+    *,
+    clients: int,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    test: float = 0.2,
+    valid: float = 0.0,
+) -> Federation:
+    """Shuffle the pool and deal it out without replacement.
+
+    Args:
+        pool: M rows.
+        clients: N.
+        sizes: rows of each client before its cut into train and test, N whole numbers >= 0 that add up to at
+            most M; the rows left over belong to nobody. By default the pool is dealt out whole, in sizes
+            that differ by at most one, larger ones first.
+        seed: of the deal and of the cut.
+        test: fraction of each client's rows held out for testing, stratified by label.
+        valid: fraction for validation.
+
+    Raises:
+        TypeError: counts that are not whole numbers.
+        ValueError: more clients than rows, sizes that do not fit, a fraction out of range.
+    """
+    clients, rows = positive_int("clients", clients), pool.num_rows
+    if sizes is None:
+        require(
+            clients <= rows,
+            f"clients must be <= {rows}, got {clients}: there is one row a client at most, or pass sizes",
+        )
+        count = np.full(clients, rows // clients)
+        count[: rows % clients] += 1
+    else:
+        count = np.array([positive_int("sizes", n, least=0) for n in sizes], np.int64)
+        require(
+            len(count) == clients,
+            f"sizes must list {clients} clients, got {len(count)} sizes: pass one size a client",
+        )
+        require(
+            int(count.sum()) <= rows,
+            f"sizes must add up to at most {rows}, got {int(count.sum())}: the pool has no more rows",
+        )
+    order = generator(seed, "iid").permutation(rows)[: count.sum()]
+    parts = [np.sort(part) for part in np.split(order, np.cumsum(count)[:-1])]
+    return partition(pool, parts, test=test, valid=valid, seed=seed)

@@ -1,0 +1,125 @@
+"""The cut of each client's rows: exact sizes, every row once, label shares, seeds, refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedjax_het.split import every_client, generator, stratified
+
+quick = settings(max_examples=40, derandomize=True, deadline=None)
+
+
+def cut(labels, rows, valid, test, seed=0):
+    return stratified(labels, rows, (valid, test), np.random.default_rng(seed))
+
+
+@quick
+@given(
+    size=st.integers(0, 60),
+    classes=st.integers(1, 6),
+    valid=st.floats(0, 0.45),
+    test=st.floats(0, 0.45),
+    seed=st.integers(0, 99),
+)
+def test_every_row_once_and_sizes_as_asked(size, classes, valid, test, seed):
+    rng = np.random.default_rng(seed)
+    labels, rows = rng.integers(0, classes, 200), rng.permutation(200)[:size]
+    parts = cut(labels, rows, valid, test, seed)
+    assert sorted(np.concatenate(parts)) == sorted(rows)
+    for part, share in zip(parts, (1 - valid - test, valid, test)):
+        assert abs(len(part) - share * size) < 1 or size <= 2
+    assert len(parts[0]) >= min(size, 1)
+
+
+@quick
+@given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_each_label_gives_its_share_to_test(counts, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    _, _, test = cut(labels, np.arange(len(labels)), 0.0, 0.25, seed)
+    exact = np.array(counts) * len(test) / max(1, len(labels))
+    got = np.bincount(labels[test], minlength=len(counts))
+    assert np.all((got >= np.floor(exact)) & (got <= np.ceil(exact)))
+
+
+def test_parts_keep_the_order_of_the_rows():
+    rows = np.array([9, 3, 7, 1, 5, 0, 2, 8])
+    for part in cut(None, rows, 0.25, 0.25):
+        places = [list(rows).index(row) for row in part]
+        assert len(part) >= 2 and places == sorted(places)
+
+
+def test_rounding_of_tiny_clients():
+    sizes = {n: tuple(map(len, cut(None, np.arange(n), 0.0, 0.2))) for n in range(6)}
+    assert sizes == {0: (0, 0, 0), 1: (1, 0, 0), 2: (2, 0, 0), 3: (2, 0, 1), 4: (3, 0, 1), 5: (4, 0, 1)}
+    assert tuple(map(len, cut(None, np.arange(1), 0.45, 0.5))) == (1, 0, 0)
+    assert tuple(map(len, cut(None, np.arange(2), 0.45, 0.5))) == (1, 0, 1)
+
+
+def test_renaming_labels_changes_nothing():
+    labels = np.random.default_rng(1).integers(0, 4, 50)
+    names = np.array([2, 0, 3, 1])
+    for a, b in zip(cut(labels, np.arange(50), 0.1, 0.2), cut(names[labels], np.arange(50), 0.1, 0.2)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_all_clients_at_once_is_one_client_at_a_time():
+    labels = np.random.default_rng(0).integers(0, 3, 100)
+    parts = [np.arange(0, 40), np.arange(40, 40), np.arange(40, 41), np.arange(41, 100)]
+    together = every_client(labels, parts, test=0.2, valid=0.1, seed=7)
+    for k, part in enumerate(parts):
+        alone = stratified(labels, part, (0.1, 0.2), generator(7, "split", k))
+        for a, b in zip((split[k] for split in together), alone):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_client_does_not_depend_on_the_others():
+    few = every_client(None, [np.arange(20), np.arange(20, 50)], test=0.2, valid=0.0, seed=3)
+    many = every_client(None, [np.arange(20), np.arange(60, 63), np.arange(5)], test=0.2, valid=0.0, seed=3)
+    np.testing.assert_array_equal(few[2][0], many[2][0])
+    other = every_client(None, [np.arange(20)], test=0.2, valid=0.0, seed=4)
+    assert set(few[2][0]) != set(other[2][0])
+
+
+def test_fractions_may_differ_by_client():
+    parts = [np.arange(10), np.arange(10, 20)]
+    train, valid, test = every_client(None, parts, test=np.array([0.0, 0.5]), valid=0.1, seed=0)
+    assert [len(p) for p in train + valid + test] == [9, 4, 1, 1, 0, 5]
+
+
+def test_streams_are_apart():
+    draws = [
+        generator(5, "a"),
+        generator(5, "b"),
+        generator(6, "a"),
+        generator(5, "a", 0),
+        generator(5, "a", 1),
+    ]
+    values = [rng.random() for rng in draws[:3]] + [draws[4].random()]
+    assert len(set(values)) == 4
+    assert generator(5, "a").random() == values[0]
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "error", "message"),
+    [
+        (0.0, 1.0, ValueError, "test must be >= 0 and < 1, got 1.0"),
+        (-0.1, 0.2, ValueError, "valid must be >= 0 and < 1, got -0.1"),
+        (0.0, float("nan"), ValueError, "test must be >= 0 and < 1, got nan"),
+        (0.5, 0.5, ValueError, "valid \\+ test must be < 1, got 0.5 \\+ 0.5: leave rows"),
+        (0.0, "0.2", TypeError, "test must be a number, got '0.2'"),
+        (True, 0.2, TypeError, "valid must be a number, got True"),
+    ],
+)
+def test_bad_fractions(valid, test, error, message):
+    with pytest.raises(error, match=message):
+        cut(None, np.arange(5), valid, test)
+    with pytest.raises(error, match=message):
+        every_client(None, [np.arange(5)], test=test, valid=valid, seed=0)
+
+
+def test_bad_seeds():
+    with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
+        every_client(None, [np.arange(5)], test=0.0, valid=0.0, seed=-1)
+    with pytest.raises(TypeError, match="seed must be a whole number, got 0.5"):
+        every_client(None, [np.arange(5)], test=0.2, valid=0.0, seed=0.5)
