@@ -121,5 +121,5 @@ def test_bad_fractions(valid, test, error, message):
 def test_bad_seeds():
     with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
         every_client(None, [np.arange(5)], test=0.0, valid=0.0, seed=-1)
-    with pytest.raises(TypeError, match="seed must be a whole number, got 0.5"):
+    with pytest.raises(TypeError, match=r"seed must be a whole number, got 0.5"):
         every_client(None, [np.arange(5)], test=0.2, valid=0.0, seed=0.5)
