@@ -224,7 +224,7 @@ def test_clients_refuse_and_name_the_client(clients, error, message):
 
 
 def test_labels_beyond_num_classes_name_the_client():
-    with pytest.raises(ValueError, match="client 'b' train: y must hold labels in 0..1, got 0..2"):
+    with pytest.raises(ValueError, match=r"client 'b' train: y must hold labels in 0..1, got 0..2"):
         from_clients({"a": good, "b": client(4, classes=3)}, num_classes=2)
 
 
