@@ -1,6 +1,7 @@
 """Fashion-MNIST's files: found, read, and refused when they are something else."""
 
 import gzip
+import importlib
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def write(folder, prefix, rows, seed):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDJAX_HET_DATA", str(tmp_path))
-    monkeypatch.setattr("fedjax_het.datasets.fashion_mnist.SYSTEM", str(tmp_path / "nowhere"))
+    module = importlib.import_module("fedjax_het.datasets.fashion_mnist")
+    monkeypatch.setattr(module, "SYSTEM", str(tmp_path / "nowhere"))
     return tmp_path
 
 
@@ -90,5 +92,5 @@ def test_images_and_labels_that_do_not_match(folder):
     write(folder, "train", 7, 0)
     write(folder / "other", "train", 6, 0)
     (folder / "other" / "train-labels-idx1-ubyte.gz").replace(folder / "train-labels-idx1-ubyte.gz")
-    with pytest.raises(ValueError, match="must have a label for each image of .*, got 6 and 7"):
+    with pytest.raises(ValueError, match=r"must have a label for each image of .*, got 6 and 7"):
         fashion_mnist()
