@@ -117,8 +117,12 @@ def from_linen(
             found.append("/".join(context.module.path))
         return following(*args, **kwargs)
 
-    with linen.intercept_methods(note):
-        model = jax.eval_shape(init, jax.random.key(0))
+    def build(key: Key) -> Model:
+        with linen.intercept_methods(note):
+            return init(key)
+
+    # A function of its own: an equal `init` seen before would come from JAX's cache, and note nothing.
+    model = jax.eval_shape(build, jax.random.key(0))
     return modules.finish(
         type(module).__name__,
         init,

@@ -42,7 +42,7 @@ def cross_entropy(out: Array, y: Array) -> Array:
     """
     out = out.astype(jnp.result_type(float))
     # A comparison instead of a gather: its derivative is a select, not a scatter, under `vmap` too.
-    chosen = jnp.arange(out.shape[-1], dtype=y.dtype) == jnp.expand_dims(y, -1)
+    chosen = jax.nn.one_hot(y, out.shape[-1], dtype=bool)
     label = jnp.sum(jnp.where(chosen, out, 0), axis=-1)
     return _row_mean(jax.nn.logsumexp(out, axis=-1) - label)
 

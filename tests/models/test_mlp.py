@@ -29,7 +29,7 @@ def targets():
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_output_against_numpy(source, activation):
     problem = mlp(source, hidden=(7, 5), activation=activation)
-    params = problem.init(jax.random.key(0)).params
+    params = jax.jit(problem.init)(jax.random.key(0)).params
     out, buffers = problem.apply(params, (), source.x)
     act = {"relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}[activation]
     value = np.asarray(source.x).reshape(ROWS, 6)
@@ -44,13 +44,14 @@ def test_gradient_against_finite_differences(targets):
     with jax.enable_x64(True):
         source = pool(np.asarray(targets.x), np.asarray(targets.y), task="regression")
         problem = mlp(source, hidden=(4,), activation="tanh", l2=0.3)
-        params = problem.init(jax.random.key(0)).params
+        params = jax.jit(problem.init)(jax.random.key(0)).params
         batch = Batch(source.x, source.y, jnp.ones((ROWS,)), jnp.arange(ROWS))
 
+        @jax.jit
         def f(params):
             return objective(problem)(params, (), batch, jax.random.key(0))[0]
 
-        direction = problem.init(jax.random.key(1)).params
+        direction = jax.jit(problem.init)(jax.random.key(1)).params
         slope = sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), jax.grad(f)(params), direction)))
         ahead, behind = (
             f(jax.tree.map(lambda p, d, s=sign: p + s * 1e-5 * d, params, direction)) for sign in (1, -1)
@@ -68,7 +69,7 @@ def test_initial_variances():
 
 def test_layers_and_keys_draw_their_own_kernels(source):
     problem = mlp(source, hidden=(6, 6))
-    models = jax.vmap(problem.init)(jax.random.split(jax.random.key(0), 3))
+    models = jax.jit(jax.vmap(problem.init))(jax.random.split(jax.random.key(0), 3))
     kernels = models.params["dense_0"]["kernel"]
     assert kernels.shape == (3, 6, 6)
     assert not np.allclose(kernels[0], kernels[1])
@@ -81,8 +82,8 @@ def test_layers_and_keys_draw_their_own_kernels(source):
 def test_every_activation_gives_finite_gradients(source, activation):
     problem = mlp(source, hidden=(3,), activation=activation)
     batch = Batch(100 * source.x, source.y, jnp.ones((ROWS,)), jnp.arange(ROWS))
-    params = problem.init(jax.random.key(0)).params
-    grads = jax.grad(lambda p: objective(problem)(p, (), batch, None)[0])(params)
+    params = jax.jit(problem.init)(jax.random.key(0)).params
+    grads = jax.jit(jax.grad(lambda p: objective(problem)(p, (), batch, jax.random.key(0))[0]))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
@@ -95,7 +96,7 @@ def test_regression_shape_and_metrics(targets):
 
 def test_no_hidden_layer_is_softmax_regression(source):
     problem = mlp(source, hidden=())
-    params = problem.init(jax.random.key(0)).params
+    params = jax.jit(problem.init)(jax.random.key(0)).params
     assert set(params) == {"head"}
     np.testing.assert_allclose(
         problem.apply(params, (), source.x)[0], softmax(source).apply(params, (), source.x)[0]
@@ -105,7 +106,7 @@ def test_no_hidden_layer_is_softmax_regression(source):
 def test_type_under_x64(source):
     with jax.enable_x64(True):
         problem = mlp(source)
-        model = problem.init(jax.random.key(0))
+        model = jax.jit(problem.init)(jax.random.key(0))
         # Rows of a pool that was made in float32 still meet float64 parameters.
         with jax.numpy_dtype_promotion("strict"):
             out, _ = problem.apply(*model, source.x)

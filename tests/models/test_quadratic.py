@@ -61,10 +61,11 @@ def test_the_hessian_is_A(functions):
     A, a = functions
     source = quadratic_pool(A, a)
     problem = quadratic(source)
-    hessian = jax.jacfwd(
-        jax.grad(lambda w: problem.losses(problem.apply({"w": w}, (), source.x)[0], source.y)[1])
-    )
-    np.testing.assert_allclose(hessian(jnp.ones(D)), A[1], rtol=1e-5)
+
+    def f(w):
+        return problem.losses(problem.apply({"w": w}, (), source.x)[0], source.y)[1]
+
+    np.testing.assert_allclose(jax.jacfwd(jax.grad(f))(jnp.ones(D)), A[1], rtol=1e-5)
 
 
 def test_valid_is_empty(functions):
