@@ -253,7 +253,7 @@ def test_pooled_carries_out_transforms(monkeypatch, group):
     images = np.arange(20, dtype=np.uint8).reshape(10, 2)
     source = pool(images, np.arange(10) % 2, num_classes=2)
     shift = Transform(jnp.array([[1.0, 2.0, 3.0]]), lambda x, y, a: (x + a, y))
-    flip = Transform(jnp.array([[0, 1, 0]]), lambda x, y, a: (x, (y + a) % 2))
+    flip = Transform(jnp.array([[0, 1, 0]], jnp.int32), lambda x, y, a: (x, (y + a) % 2))
     federation = assemble(source, [[0, 4], [1], [2, 3]], test=[[5], [], [6]], transforms=(shift, flip))
     one = pooled(federation)
     assert one.transforms == () and one.spec.capacity == (5, 0, 2)

@@ -34,12 +34,15 @@ def test_every_row_once_and_sizes_as_asked(size, classes, valid, test, seed):
 
 @quick
 @given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_each_label_gives_its_share_to_test(counts, seed):
+def test_each_label_gives_its_share(counts, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
-    _, _, test = cut(labels, np.arange(len(labels)), 0.0, 0.25, seed)
-    exact = np.array(counts) * len(test) / max(1, len(labels))
-    got = np.bincount(labels[test], minlength=len(counts))
-    assert np.all((got >= np.floor(exact)) & (got <= np.ceil(exact)))
+    _, valid, test = cut(labels, np.arange(len(labels)), 0.3, 0.25, seed)
+    left = np.array(counts)
+    for part in (test, valid):
+        exact = left * len(part) / max(1, left.sum())
+        got = np.bincount(labels[part], minlength=len(counts))
+        assert np.all((got >= np.floor(exact)) & (got <= np.ceil(exact)))
+        left = left - got
 
 
 def test_parts_keep_the_order_of_the_rows():
