@@ -17,7 +17,7 @@ def cut(labels, rows, valid, test, seed=0):
 @quick
 @given(
     size=st.integers(0, 60),
-    classes=st.integers(1, 6),
+    classes=st.integers(1, 60),
     valid=st.floats(0, 0.45),
     test=st.floats(0, 0.45),
     seed=st.integers(0, 99),
