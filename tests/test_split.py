@@ -126,3 +126,8 @@ def test_bad_seeds():
         every_client(None, [np.arange(5)], test=0.0, valid=0.0, seed=-1)
     with pytest.raises(TypeError, match=r"seed must be a whole number, got 0.5"):
         every_client(None, [np.arange(5)], test=0.2, valid=0.0, seed=0.5)
+
+
+def test_labels_of_one_row_each():
+    labels = np.arange(40)
+    assert [len(part) for part in cut(labels, labels, 0.3, 0.25)] == [18, 12, 10]
