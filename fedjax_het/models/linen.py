@@ -79,6 +79,9 @@ def from_linen(
     `use_running_average` its call takes. Dropout acts in training with a key only; without a key
     `linen.Dropout` layers are left out. float32 variables are kept in the default float type.
 
+    A batch that is not full counts its fillers (repeated rows) in batch statistics, since no Flax layer sees
+    a row's weight through this call; their losses do not count.
+
     Args:
         module: an unbound, hashable module.
         pool: what it learns.

@@ -117,6 +117,9 @@ def from_nnx(
     type. Two problems are equal if their factories are: a class, a function of a module, or
     `functools.partial` of one, rather than a lambda.
 
+    A batch that is not full counts its fillers (repeated rows) in batch statistics, since no Flax layer sees
+    a row's weight through this call; their losses do not count.
+
     Args:
         factory: rngs (an `nnx.Rngs`, passed by that name) -> module, for example
             `functools.partial(MLP, 784, 10)`.

@@ -12,6 +12,12 @@ from fedjax_het.pool import pool
 from fedjax_het.problem import Model, full_gradient, full_loss, objective
 
 N, D = 4, 3
+loss_at = jax.jit(full_loss)
+
+
+@jax.jit
+def gradient_at(problem, model, data):
+    return full_gradient(objective(problem), model, data, jax.random.key(0))[0]
 
 
 @pytest.fixture
@@ -37,11 +43,11 @@ def test_each_client_holds_its_own_function(functions, split):
             data = client(federation, k, split)
             assert int(data.size) == 1
             expected = (w - a[k]) @ A[k] @ (w - a[k]) / 2
-            np.testing.assert_allclose(full_loss(problem, model, data), expected, rtol=1e-12)
-            grads, _ = full_gradient(objective(problem), model, data, jax.random.key(0))
+            np.testing.assert_allclose(loss_at(problem, model, data), expected, rtol=1e-12)
+            grads = gradient_at(problem, model, data)
             np.testing.assert_allclose(grads["w"], A[k] @ (w - a[k]), rtol=1e-10)
             at_minimum = Model({"w": jnp.asarray(a[k])}, ())
-            np.testing.assert_allclose(full_loss(problem, at_minimum, data), 0, atol=1e-12)
+            np.testing.assert_allclose(loss_at(problem, at_minimum, data), 0, atol=1e-12)
         np.testing.assert_allclose(federation.truth["minimiser"], a)
 
 
@@ -65,7 +71,7 @@ def test_the_hessian_is_A(functions):
     def f(w):
         return problem.losses(problem.apply({"w": w}, (), source.x)[0], source.y)[1]
 
-    np.testing.assert_allclose(jax.jacfwd(jax.grad(f))(jnp.ones(D)), A[1], rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(jax.grad(f)))(jnp.ones(D)), A[1], rtol=1e-5)
 
 
 def test_valid_is_empty(functions):
@@ -73,7 +79,7 @@ def test_valid_is_empty(functions):
     problem = quadratic(quadratic_pool(*functions))
     data = client(federation, 1, "valid")
     assert int(data.size) == 0
-    assert float(full_loss(problem, problem.init(jax.random.key(0)), data)) == 0
+    assert float(loss_at(problem, problem.init(jax.random.key(0)), data)) == 0
 
 
 def test_sizes_repeat_rows_without_changing_the_function(functions):
@@ -86,7 +92,7 @@ def test_sizes_repeat_rows_without_changing_the_function(functions):
         data = client(federation, k)
         assert int(data.size) == size
         expected = (1 - a[k]) @ A[k] @ (1 - a[k]) / 2 if size else 0
-        np.testing.assert_allclose(full_loss(problem, model, data), expected, rtol=1e-4)
+        np.testing.assert_allclose(loss_at(problem, model, data), expected, rtol=1e-4)
 
 
 def test_start(functions):
