@@ -1,0 +1,250 @@
+"""How fast is a round: the engine, a hand-written JAX program and a plain PyTorch loop, side by side.
+
+One run on one core. In every pair each system runs all rounds of the workload once, in rotating order; ratios
+are taken within a pair, so that a slow minute of a shared machine hits both sides. Compilation and the first
+run are left out. Every system must end at the reference loss to six digits, or there is no ratio at all.
+
+The floor of a round is its floating point operations over the best rate of a 1024 x 1024 x 1024 float32 matrix
+product seen in this run, by JAX or by PyTorch.
+
+    python bench/round.py --pairs 20 --json round.json
+    python bench/round.py --tiny --pairs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import baselines
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import workloads
+
+import fedjax_het as fh
+
+SYSTEMS = ("engine", "hand", "hand-autodiff", "torch", "torch-optim")
+"""hand-autodiff: `hand` without its stated weight gradient; torch-optim: `torch` with torch.optim.SGD."""
+
+RATIOS = (
+    ("engine", "hand"),
+    ("engine", "hand-autodiff"),
+    ("torch", "engine"),
+    ("torch-optim", "engine"),
+    ("hand", "floor"),
+    ("engine", "floor"),
+)
+
+
+def one_core() -> int:
+    """Keep this process, XLA and PyTorch to one core; call before JAX starts its backend.
+
+    Returns:
+        The core's number, -1 where the system cannot pin a process.
+    """
+    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
+    torch.set_num_threads(1)
+    if sys.platform != "linux":
+        return -1
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    return core
+
+
+def executor(text: str) -> Any:
+    """auto, looped, vmapped or chunked:SIZE."""
+    name, _, size = text.partition(":")
+    if name == "chunked" and size:
+        return fh.executors.chunked(int(size))
+    plain = {"auto": fh.executors.auto, "looped": fh.executors.looped, "vmapped": fh.executors.vmapped}
+    if name not in plain or size:
+        raise argparse.ArgumentTypeError(f"must be auto, looped, vmapped or chunked:SIZE, got {text!r}")
+    return plain[name]()
+
+
+def engine(workload: workloads.Workload, how: Any) -> baselines.Run:
+    """The library's own round, all rounds as one block."""
+    pool = fh.pool(workload.x, workload.y, num_classes=10, name=workload.name)
+    empty = [np.zeros(0, np.int32)] * len(workload.rows)
+    federation = fh.construct.assemble(pool, workload.rows, empty, empty)
+    hidden = "dense_0" in workload.params
+    problem = fh.models.mlp(pool, hidden=(workload.params["dense_0"]["bias"].size,)) if hidden else None
+    solver = fh.local.sgd(
+        learning_rate=workload.learning_rate, batch_size=workload.batch, epochs=1, shuffle=False
+    )
+    algorithm = fh.algorithms.fedavg(problem or fh.models.softmax(pool), solver)
+    round_fn = fh.make_round(fh.sampling.scripted(workload.ids), how)
+    block = fh.make_block(round_fn, len(workload.ids))
+    state = fh.initial_state(algorithm, federation, key=jax.random.key(0), round_fn=round_fn)
+    start = jax.tree.map(jnp.asarray, workload.params)
+    state = dataclasses.replace(state, server=dataclasses.replace(state.server, params=start))
+    run = jax.jit(lambda block, algorithm, state, federation: block(algorithm, state, federation))
+    return lambda: jax.block_until_ready(run(block, algorithm, state, federation))[0].server.params
+
+
+def build(name: str, workload: workloads.Workload, how: Any) -> baselines.Run:
+    """The system of this name, ready to run."""
+    if name == "engine":
+        return engine(workload, how)
+    if name.startswith("hand"):
+        return baselines.handwritten(workload, stated=name == "hand")
+    return baselines.pytorch(workload, optimizer=name == "torch-optim")
+
+
+def matrix_rate(seconds: float) -> dict[str, float]:
+    """The best GFLOP/s of a 1024^3 float32 product within `seconds` each, in CPU time, by library."""
+    size = 1024
+    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    in_jax, in_torch = jnp.asarray(a), torch.from_numpy(a)
+    product = jax.jit(jnp.matmul)
+    calls: dict[str, Callable[[], Any]] = {
+        "jax": lambda: product(in_jax, in_jax).block_until_ready(),
+        "torch": lambda: in_torch @ in_torch,
+    }
+    rates = {}
+    for name, call in calls.items():
+        call()
+        best, end = math.inf, time.process_time() + seconds
+        while time.process_time() < end:
+            begin = time.process_time()
+            call()
+            best = min(best, time.process_time() - begin)
+        rates[name] = 2 * size**3 / best / 1e9
+    return rates
+
+
+def quartiles(values: Any) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = np.quantile(np.asarray(values, float), (0.25, 0.5, 0.75))
+    return {"median": float(middle), "q1": float(low), "q3": float(high)}
+
+
+def check(workload: workloads.Workload, reference: float, runs: dict[str, baselines.Run]) -> dict[str, Any]:
+    """The first run of each system: {system: {"loss", "agrees", "first_s"}}; compilation is part of it."""
+    first = {}
+    for name, run in runs.items():
+        begin = time.perf_counter()
+        params = run()
+        seconds = time.perf_counter() - begin
+        loss = workloads.evaluate(workload, params)
+        agrees = math.isclose(loss, reference, rel_tol=1e-6)
+        first[name] = {"loss": loss, "agrees": agrees, "first_s": seconds}
+    return first
+
+
+def measure(
+    workload: workloads.Workload, runs: dict[str, baselines.Run], pairs: int, rates: dict[str, float]
+) -> dict[str, Any]:
+    """Interleaved pairs: CPU and wall milliseconds a round of every system; raises `rates` where it can."""
+    names, rounds = list(runs), len(workload.ids)
+    cpu = {name: [] for name in names}
+    wall = {name: [] for name in names}
+    for pair in range(pairs):
+        turn = pair % len(names)
+        for name in names[turn:] + names[:turn]:
+            begin, began = time.process_time(), time.perf_counter()
+            runs[name]()
+            cpu[name].append((time.process_time() - begin) / rounds * 1e3)
+            wall[name].append((time.perf_counter() - began) / rounds * 1e3)
+        for library, rate in matrix_rate(0.1).items():
+            rates[library] = max(rates[library], rate)
+        print(f"\r{workload.name}: pair {pair + 1} of {pairs}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return {"cpu_ms": cpu, "wall_ms": wall}
+
+
+def summary(workload: workloads.Workload, times: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Medians and quartiles of the times, and of the ratios taken pair by pair."""
+    cpu = {name: np.asarray(values) for name, values in times["cpu_ms"].items()}
+    floor = workload.work / rate / 1e6
+    cpu["floor"] = np.full(len(next(iter(cpu.values()))), floor)
+    ratios = {f"{a}/{b}": quartiles(cpu[a] / cpu[b]) for a, b in RATIOS if a in cpu and b in cpu}
+    spread = {kind: {name: quartiles(v) for name, v in by.items()} for kind, by in times.items()}
+    return {"floor_ms": floor, **spread, "ratios": ratios}
+
+
+def show(name: str, result: dict[str, Any]) -> None:
+    """The table of one workload."""
+    print(f"\n{name}: floor {result['floor_ms']:.2f} ms a round; all losses agree")
+    print(f"{'':24}{'median':>10}{'q1':>10}{'q3':>10}")
+    for title, kind in (("CPU ms", "cpu_ms"), ("wall ms", "wall_ms"), ("", "ratios")):
+        for row, values in result[kind].items():
+            cells = "".join(f"{values[k]:10.3f}" for k in ("median", "q1", "q3"))
+            print(f"{f'{row} {title}':24}{cells}")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workload", action="append", choices=workloads.WORKLOADS, help="default: all")
+    parser.add_argument("--pairs", type=int, default=20, help="interleaved pairs (20)")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["engine", "hand", "torch"])
+    parser.add_argument(
+        "--executor", default="auto", help="of the engine: auto, looped, vmapped, chunked:SIZE"
+    )
+    parser.add_argument("--tiny", action="store_true", help="small sizes, for a smoke test")
+    parser.add_argument("--reference", action="store_true", help="recompute the reference losses in NumPy")
+    parser.add_argument("--json", metavar="FILE", help="where the results go; default: standard output")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run it; 1 if a loss disagrees."""
+    options = arguments()
+    core = one_core()
+    how = executor(options.executor)
+    rates = matrix_rate(1.0)
+    report: dict[str, Any] = {
+        "machine": {"core": core, "processor": platform.processor() or platform.machine()},
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "torch": torch.__version__},
+        "pairs": options.pairs,
+        "executor": options.executor,
+        "tiny": options.tiny,
+        "workloads": {},
+    }
+    failed = False
+    for name in options.workload or workloads.WORKLOADS:
+        workload = workloads.load(name, tiny=options.tiny)
+        reference = workload.reference
+        if reference is None or options.reference:
+            reference = workloads.reference_loss(workload)
+        runs = {system: build(system, workload, how) for system in options.systems}
+        first = check(workload, reference, runs)
+        entry: dict[str, Any] = {"reference": reference, "recorded": workload.reference, "first": first}
+        report["workloads"][name] = entry
+        wrong = [system for system, outcome in first.items() if not outcome["agrees"]]
+        if workload.reference is not None and not math.isclose(reference, workload.reference, rel_tol=1e-7):
+            wrong.append("recorded reference")
+        if wrong:
+            failed = True
+            losses = ", ".join(f"{system} {outcome['loss']:.9g}" for system, outcome in first.items())
+            print(f"\nFAIL {name}: {', '.join(wrong)} differ from {reference:.9g}: {losses}")
+            continue
+        entry |= summary(workload, measure(workload, runs, options.pairs, rates), max(rates.values()))
+        show(name, entry)
+    report["matrix_gflops"] = rates
+    print(f"\nmatrix product: {max(rates.values()):.1f} GFLOP/s")
+    text = json.dumps(report, indent=2)
+    if options.json:
+        with open(options.json, "w") as stream:
+            stream.write(text + "\n")
+    else:
+        print(text)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
