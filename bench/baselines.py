@@ -17,6 +17,7 @@ What the JAX program does for speed, each found by measurement on one core:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ def _narrow_backward(x: jax.Array, d: jax.Array) -> tuple[None, jax.Array]:
 _narrow.defvjp(_narrow_forward, _narrow_backward)
 
 
-def _loss(params: Params, x: jax.Array, y: jax.Array, stated: bool) -> jax.Array:
+def _loss(params: Params, x: jax.Array, y: jax.Array, *, stated: bool) -> jax.Array:
     """Mean cross-entropy of a batch, scalar."""
     product = jnp.matmul
     if "dense_0" in params:
@@ -79,7 +80,7 @@ def handwritten(workload: Workload, *, group: int | None = None, stated: bool = 
     cohort = workload.ids.shape[1]
     if group is None:
         group = 1 if "dense_0" in workload.params else 10
-    gradient = jax.value_and_grad(lambda *arguments: _loss(*arguments, stated))
+    gradient = jax.value_and_grad(functools.partial(_loss, stated=stated))
 
     def one(total: Params, weight: jax.Array, begin: jax.Array, steps: jax.Array, server: Params) -> Any:
         """One client; `total` gains its weighted delta."""

@@ -4,8 +4,8 @@ One run on one core. In every pair each system runs all rounds of the workload o
 are taken within a pair, so that a slow minute of a shared machine hits both sides. Compilation and the first
 run are left out. Every system must end at the reference loss to six digits, or there is no ratio at all.
 
-The floor of a round is its floating point operations over the best rate of a 1024 x 1024 x 1024 float32 matrix
-product seen in this run, by JAX or by PyTorch.
+The floor of a round is its floating point operations over the best rate of a 1024 x 1024 x 1024 float32
+matrix product seen in this run, by JAX or by PyTorch.
 
     python bench/round.py --pairs 20 --json round.json
     python bench/round.py --tiny --pairs 2
@@ -32,6 +32,7 @@ import torch
 import workloads
 
 import fedjax_het as fh
+from fedjax_het.construct import assemble
 
 SYSTEMS = ("engine", "hand", "hand-autodiff", "torch", "torch-optim")
 """hand-autodiff: `hand` without its stated weight gradient; torch-optim: `torch` with torch.optim.SGD."""
@@ -79,7 +80,7 @@ def engine(workload: workloads.Workload, how: Any) -> baselines.Run:
     """The library's own round, all rounds as one block."""
     pool = fh.pool(workload.x, workload.y, num_classes=10, name=workload.name)
     empty = [np.zeros(0, np.int32)] * len(workload.rows)
-    federation = fh.construct.assemble(pool, workload.rows, empty, empty)
+    federation = assemble(pool, workload.rows, empty, empty)
     hidden = "dense_0" in workload.params
     problem = fh.models.mlp(pool, hidden=(workload.params["dense_0"]["bias"].size,)) if hidden else None
     solver = fh.local.sgd(
@@ -161,8 +162,7 @@ def measure(
             wall[name].append((time.perf_counter() - began) / rounds * 1e3)
         for library, rate in matrix_rate(0.1).items():
             rates[library] = max(rates[library], rate)
-        print(f"\r{workload.name}: pair {pair + 1} of {pairs}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        print(f"{workload.name}: pair {pair + 1} of {pairs}", file=sys.stderr, flush=True)
     return {"cpu_ms": cpu, "wall_ms": wall}
 
 
@@ -193,7 +193,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=20, help="interleaved pairs (20)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["engine", "hand", "torch"])
     parser.add_argument(
-        "--executor", default="auto", help="of the engine: auto, looped, vmapped, chunked:SIZE"
+        "--executor", default="auto", help="of the engine: auto, looped, vmapped or chunked:SIZE"
     )
     parser.add_argument("--tiny", action="store_true", help="small sizes, for a smoke test")
     parser.add_argument("--reference", action="store_true", help="recompute the reference losses in NumPy")
@@ -215,7 +215,7 @@ def main() -> int:
         "tiny": options.tiny,
         "workloads": {},
     }
-    failed = False
+    failed, measured = False, {}
     for name in options.workload or workloads.WORKLOADS:
         workload = workloads.load(name, tiny=options.tiny)
         reference = workload.reference
@@ -233,9 +233,12 @@ def main() -> int:
             losses = ", ".join(f"{system} {outcome['loss']:.9g}" for system, outcome in first.items())
             print(f"\nFAIL {name}: {', '.join(wrong)} differ from {reference:.9g}: {losses}")
             continue
-        entry |= summary(workload, measure(workload, runs, options.pairs, rates), max(rates.values()))
-        show(name, entry)
+        measured[name] = workload, measure(workload, runs, options.pairs, rates)
     report["matrix_gflops"] = rates
+    for name, (workload, times) in measured.items():
+        entry = report["workloads"][name]
+        entry |= summary(workload, times, max(rates.values()))
+        show(name, entry)
     print(f"\nmatrix product: {max(rates.values()):.1f} GFLOP/s")
     text = json.dumps(report, indent=2)
     if options.json:

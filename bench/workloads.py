@@ -1,9 +1,9 @@
 """The two workloads of `round.py`: data, cohorts, initial weights, and the loss they must end at.
 
 Every system gets the same rows in the same order, the same cohort in every round and the same initial
-weights. Every client's size is a multiple of the batch, so no batch is short, and nothing is shuffled. What is
-run is FedAvg with n_k weights: each client of the cohort starts at the global model w and makes one epoch of
-SGD over its rows as they are stored, and w becomes w + sum_k (n_k / n) (w_k - w).
+weights. Every client's size is a multiple of the batch, so no batch is short, and nothing is shuffled. What
+is run is FedAvg with n_k weights: each client of the cohort starts at the global model w and makes one epoch
+of SGD over its rows as they are stored, and w becomes w + sum_k (n_k / n) (w_k - w).
 
 - W1: logistic regression 60 -> 10 on Synthetic(1, 1), 1000 clients, sizes lognormal(4, 2) + 50 clipped to
   50..1000 and rounded up to a multiple of the batch (mean 231, median 110), batch 10, learning rate 0.01,
@@ -131,9 +131,7 @@ def _fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 784), labels.astype(np.int32)
 
 
-def _dirichlet(
-    generator: np.random.Generator, labels: np.ndarray, clients: int, size: int
-) -> list[np.ndarray]:
+def _dirichlet(generator: np.random.Generator, labels: np.ndarray, clients: int, size: int) -> list[np.ndarray]:
     """`clients` disjoint sets of `size` rows, labels in Dirichlet(0.1) proportions while a label lasts."""
     stock = [list(generator.permutation(np.flatnonzero(labels == label))) for label in range(10)]
     rows = []

@@ -1,1 +1,70 @@
-"""x"""
+"""fedjax_het: federated learning on heterogeneous clients, simulated as one compiled JAX program."""
+
+from fedjax_het import algorithms, analysis, check, datasets, heterogeneity, local, models, tree, weighting
+from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.construct import from_clients, from_groups, from_index_lists, pooled
+from fedjax_het.engine import (
+    History,
+    NonFiniteError,
+    State,
+    adapt,
+    evaluate,
+    executors,
+    initial_state,
+    make_block,
+    make_round,
+    replay,
+    sampling,
+    simulate,
+    stack,
+    survey,
+)
+from fedjax_het.federation import Batch, Data, Federation, Rows, Transform
+from fedjax_het.pool import Pool, pool
+from fedjax_het.problem import Facts, Model, Problem
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Client",
+    "Cohort",
+    "Data",
+    "Facts",
+    "Federation",
+    "History",
+    "Model",
+    "NonFiniteError",
+    "Pool",
+    "Problem",
+    "Report",
+    "Rows",
+    "State",
+    "Traffic",
+    "Transform",
+    "adapt",
+    "algorithms",
+    "analysis",
+    "check",
+    "datasets",
+    "evaluate",
+    "executors",
+    "from_clients",
+    "from_groups",
+    "from_index_lists",
+    "heterogeneity",
+    "initial_state",
+    "local",
+    "make_block",
+    "make_round",
+    "models",
+    "pool",
+    "pooled",
+    "replay",
+    "sampling",
+    "simulate",
+    "stack",
+    "survey",
+    "tree",
+    "weighting",
+]

@@ -9,9 +9,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fedjax_het.typing import Array
 
@@ -49,7 +49,7 @@ def number(
         TypeError: `value` is not a real number or array.
         ValueError: `value` is not finite or lies outside the limits.
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return value
     tail = f": {remedy}" if remedy else ""
     try:
@@ -91,7 +91,7 @@ def whole(name: str, value: Any, *, least: int = 1, remedy: str = "") -> Array:
         TypeError: `value` is not a whole number or an array of them.
         ValueError: `value` is below `least`.
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return value
     tail = f": {remedy}" if remedy else ""
     array = np.asarray(value)

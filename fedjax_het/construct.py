@@ -171,9 +171,7 @@ def from_index_lists(
                 f"parts must list each row once, got row {row} {where}: "
                 "pass replacement=True if rows may be listed twice"
             )
-    return partition(
-        source, [np.asarray(part, np.int64) for part in parts], test=test, valid=valid, seed=seed
-    )
+    return partition(source, [np.asarray(part, np.int64) for part in parts], test=test, valid=valid, seed=seed)
 
 
 def from_groups(
@@ -207,8 +205,7 @@ def from_groups(
     column = np.asarray(group) if hasattr(group, "__array__") else np.fromiter(group, object, len(group))
     require(
         column.shape == (source.num_rows,),
-        f"group must have one value for each of the {source.num_rows} rows, got shape {column.shape}: "
-        "align it",
+        f"group must have one value for each of the {source.num_rows} rows, got shape {column.shape}: align it",
     )
     missing = column != column
     require(

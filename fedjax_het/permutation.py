@@ -50,6 +50,7 @@ def permute(positions: Array, size: Array, seed: Array) -> Array:
     x = jnp.asarray(positions).astype(jnp.uint32)
     for r in range(ROUNDS):
         partner = shifts[r] + jnp.where(x > shifts[r], size, jnp.uint32(0)) - x
-        chosen = scramble(jnp.maximum(x, partner) + words[r]) & 1
-        x = jnp.where(chosen == 1, partner, x)
+        pair = jnp.maximum(x, partner) + words[r]
+        coin = ((pair ^ (pair >> 16)) * jnp.uint32(0x7FEB352D)) >> 31
+        x = jnp.where(coin == 1, partner, x)
     return x.astype(jnp.int32)

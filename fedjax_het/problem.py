@@ -51,7 +51,7 @@ class Aux(NamedTuple):
 
     Attributes:
         buffers: the model's buffers after this batch.
-        loss: the plain data loss, whatever terms the objective adds to it, scalar.
+        loss: the problem's own loss (its ridge term included), whatever terms the objective adds; scalar.
     """
 
     buffers: PyTree
@@ -125,16 +125,21 @@ class Problem:
 
 
 def batch_mean(values: Array, weight: Array) -> Array:
-    """Sum of weight * values / max(1, sum of weight); fillers leave by `where`, so their NaN does not count."""
+    """Sum of weight * values / max(1, sum of weight); fillers leave by `where`, so a NaN there is nothing."""
     kept = jnp.where(weight > 0, values, 0) * weight
     return jnp.sum(kept) / jnp.maximum(jnp.sum(weight), 1)
 
 
-def objective(problem: Problem) -> Objective:
-    """The plain objective: the mean loss over the batch's rows, and the ridge term if there is one."""
+def objective(problem: Problem, *, train: bool = True) -> Objective:
+    """The plain objective: the mean loss over the batch's rows, and the ridge term if there is one.
+
+    Args:
+        problem: what to learn.
+        train: whether the model runs as in training (dropout, batch statistics) or as in prediction.
+    """
 
     def plain(params: Params, buffers: PyTree, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        out, buffers = problem.apply(params, buffers, batch.x, key, train=True)
+        out, buffers = problem.apply(params, buffers, batch.x, key, train=train)
         loss = batch_mean(problem.losses(out, batch.y), batch.weight)
         if problem.l2 is not None:
             loss = loss + problem.ridge(params)

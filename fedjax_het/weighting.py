@@ -1,7 +1,7 @@
 """Weights of the clients of a cohort.
 
-A weighting is a pytree callable (sizes float [C], cohort) -> omega float [C], 0 where absent. The engine calls
-it once a round, before clients work, on the whole cohort. Each algorithm names its paper's default.
+A weighting is a pytree callable (sizes float [C], cohort) -> omega float [C], 0 where absent. The engine
+calls it once a round, before clients work, on the whole cohort. Each algorithm names its paper's default.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fedjax_het.algorithm import Cohort
 from fedjax_het.check import number, require
@@ -62,7 +63,7 @@ def given(weights: Any) -> Any:
     Raises:
         TypeError, ValueError: not numbers, negative, or all zero.
     """
-    if not isinstance(weights, jax.core.Tracer):
+    if not isinstance(weights, Tracer):
         weights = number("weights", weights, least=0)
         require(
             weights.ndim == 1 and bool(np.any(np.asarray(weights) > 0)),

@@ -67,9 +67,7 @@ class FedAvg:
         f = self.objective(self.problem, server, client)
         return local_update(self.problem, self.solver, f, server, client)
 
-    def server_update(
-        self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key
-    ) -> Server:
+    def server_update(self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key) -> Server:
         """w <- w + server step on the mean update."""
         return average_step(self.server, server, total, cohort)
 
@@ -97,9 +95,7 @@ class FedAvg:
         return Traffic(size, size)
 
 
-def local_update(
-    problem: Problem, solver: Solver, f: Objective, server: Server, client: Client
-) -> Report:
+def local_update(problem: Problem, solver: Solver, f: Objective, server: Server, client: Client) -> Report:
     """Solve `f` from the global model; total: omega * delta, omega * buffers, omega."""
     start = problem.model(server.params, server.buffers, client.state)
     solution = solver.solve(client.key, f, start, client.data, round_=client.round, work=client.work)

@@ -66,9 +66,7 @@ class FedPer:
         """Joint local work on all leaves; only the shared ones are uploaded."""
         start = self.personalise(server, client)
         f = objective(self.problem)
-        solution = self.solver.solve(
-            client.key, f, start, client.data, round_=client.round, work=client.work
-        )
+        solution = self.solver.solve(client.key, f, start, client.data, round_=client.round, work=client.work)
         personal, shared = tree.partition(solution.params, self.personal)
         total = {
             "delta": tree.scale(client.weight, tree.subtract(shared, server.params)),
@@ -78,9 +76,7 @@ class FedPer:
         state = Personal(personal, self.problem.own(solution.buffers))
         return Report(state, total, info=solution.info, local=solution.model)
 
-    def server_update(
-        self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key
-    ) -> Server:
+    def server_update(self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key) -> Server:
         """The shared leaves gain the weighted mean of their updates."""
         return average_step(self.server, server, total, cohort)
 
@@ -95,7 +91,7 @@ class FedPer:
 
     def consensus(self, server: Server) -> None:
         """There is no global model: the server lacks the personal leaves."""
-        return None
+        return
 
     def join(self, server: Server, client: Client) -> Personal:
         """Fresh personal leaves; the newcomer should train them before use."""

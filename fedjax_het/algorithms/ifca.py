@@ -112,9 +112,7 @@ class Ifca:
         info = {**solution.info, "cluster": cluster}
         return Report(state, total, info=info, local=solution.model)
 
-    def server_update(
-        self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key
-    ) -> Server:
+    def server_update(self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key) -> Server:
         """theta_j <- mean of its members' models; a cluster that nobody chose stays as it was."""
         mean = jax.vmap(tree.divide)(total["delta"], total["weight"])
         buffers = jax.vmap(tree.divide)(total["buffers"], total["weight"])
@@ -134,7 +132,7 @@ class Ifca:
 
     def consensus(self, server: Server) -> None:
         """There is no one global model."""
-        return None
+        return
 
     def join(self, server: Server, client: Client) -> Member:
         """A newcomer chooses by its training rows, as members do."""

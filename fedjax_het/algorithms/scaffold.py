@@ -74,9 +74,7 @@ class Scaffold:
         start = self.problem.model(server.params, server.buffers, client.state.buffers)
         plain = objective(self.problem)
         f = tilt(plain, tree.subtract(server.control, client.state.control))
-        solution = self.solver.solve(
-            client.key, f, start, client.data, round_=client.round, work=client.work
-        )
+        solution = self.solver.solve(client.key, f, start, client.data, round_=client.round, work=client.work)
         delta = tree.subtract(solution.params, server.params)
         if self.option == "I":
             control, _ = full_gradient(plain, start, client.data, keys.stream(client.key, "control"))
@@ -94,9 +92,7 @@ class Scaffold:
         state = Control(control, self.problem.own(solution.buffers))
         return Report(state, total, info=solution.info, local=solution.model)
 
-    def server_update(
-        self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key
-    ) -> Server:
+    def server_update(self, server: Server, total: PyTree, each: PyTree, cohort: Cohort, key: Key) -> Server:
         """x <- x + eta_g * mean delta;  c <- c + sum of shifts / N, N counting every registered client."""
         mean = tree.divide(total["delta"], total["weight"])
         step = self.server_learning_rate * cohort.mass

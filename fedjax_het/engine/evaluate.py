@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client
-from fedjax_het.engine.rounds import Slots, make_client
+from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import State
 from fedjax_het.federation import Batch, Federation, pool_rows
 from fedjax_het.problem import full_mean
@@ -89,9 +89,7 @@ def global_metrics(
 
     def visit(i: Array, sums: Metrics) -> Metrics:
         values, owner, counts = score(i * ROWS + jnp.arange(ROWS, dtype=jnp.int32))
-        return {
-            name: sums[name].at[owner].add(jnp.where(counts, value, 0)) for name, value in values.items()
-        }
+        return {name: sums[name].at[owner].add(jnp.where(counts, value, 0)) for name, value in values.items()}
 
     sums = jax.lax.fori_loop(0, (ends[-1] + ROWS - 1) // ROWS, visit, start)
     union = {name: tree.divide(jnp.sum(s), jnp.sum(size).astype(s.dtype)) for name, s in sums.items()}

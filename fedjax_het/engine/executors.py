@@ -172,9 +172,9 @@ class Sharded:
         )(shared, members, keep, costs)
         # device-major back to dealing order, then to the order of the rows
         dealt = jax.tree.map(
-            lambda leaf: leaf.reshape(devices, per, *leaf.shape[1:])
-            .swapaxes(0, 1)
-            .reshape(-1, *leaf.shape[1:]),
+            lambda leaf: (
+                leaf.reshape(devices, per, *leaf.shape[1:]).swapaxes(0, 1).reshape(-1, *leaf.shape[1:])
+            ),
             each,
         )
         return total, _restore(dealt, order)

@@ -9,16 +9,14 @@ import jax.numpy as jnp
 
 from fedjax_het import keys
 from fedjax_het.engine.executors import auto
-from fedjax_het.engine.rounds import Slots, make_client
+from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Key, PyTree
 
 __all__ = ["adapt"]
 
 
-def adapt(
-    algorithm: Any, server: PyTree, newcomers: Federation, *, key: Key, executor: Any = None
-) -> PyTree:
+def adapt(algorithm: Any, server: PyTree, newcomers: Federation, *, key: Key, executor: Any = None) -> PyTree:
     """Client states for the clients of `newcomers`, none of whom took part in training.
 
     Put them into a `State` in place of `clients` to evaluate the newcomers.

@@ -13,38 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys, tree
-from fedjax_het.algorithm import Client, Cohort, Report
+from fedjax_het.algorithm import Cohort, Report
 from fedjax_het.check import known
+from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import Seen, State
 from fedjax_het.federation import Federation
-from fedjax_het.typing import Array, Key, PyTree, static
+from fedjax_het.typing import Array, PyTree, static
 
-__all__ = ["NONFINITE", "Outcome", "Round", "Slots", "block", "body", "draw", "make_block", "make_round"]
+__all__ = ["NONFINITE", "Outcome", "Round", "block", "body", "draw", "make_block", "make_round"]
 
 NONFINITE = ("raise", "drop")
 """raise: `simulate` stops and names the client; drop: clients reporting NaN or infinity count as absent."""
-
-
-class Slots(NamedTuple):
-    """The cohort's clients as rows for an executor; every leaf has leading axis C.
-
-    Attributes:
-        id: int32.
-        present: bool.
-        weight: float.
-        work: float.
-        state: the clients' states.
-        train: offset, size and transform arguments of their training rows.
-        valid: the same of their validation rows.
-    """
-
-    id: Array
-    present: Array
-    weight: Array
-    work: Array
-    state: PyTree
-    train: PyTree
-    valid: PyTree
 
 
 class Outcome(NamedTuple):
@@ -90,9 +69,7 @@ class Round:
     on_nonfinite: str = static()
     differentiable: bool = static()
 
-    def __call__(
-        self, algorithm: Any, state: State, federation: Federation
-    ) -> tuple[State, dict[str, Any]]:
+    def __call__(self, algorithm: Any, state: State, federation: Federation) -> tuple[State, dict[str, Any]]:
         """Run one round; pure.
 
         Returns:
@@ -167,9 +144,7 @@ class _Block:
         return block(round_fn, algorithm, state, federation, rounds=self.rounds)
 
 
-def draw(
-    round_fn: Round, algorithm: Any, state: State, federation: Federation
-) -> tuple[Cohort, PyTree]:
+def draw(round_fn: Round, algorithm: Any, state: State, federation: Federation) -> tuple[Cohort, PyTree]:
     """The round's cohort, with weights, and the sampler's next state."""
     phase = federation.phase(state.round)
     sizes = federation.train.size.at[jnp.minimum(phase, federation.train.size.shape[0] - 1)].get()
@@ -233,7 +208,8 @@ def body(
     server = jax.lax.cond(
         jnp.any(cohort.present),
         lambda: _same_types(
-            state.server, algorithm.server_update(state.server, total, each, cohort, keys.stream(key, "server"))
+            state.server,
+            algorithm.server_update(state.server, total, each, cohort, keys.stream(key, "server")),
         ),
         lambda: state.server,
     )
@@ -252,22 +228,6 @@ def body(
     worked = info["steps"] > 0 if "steps" in info else jnp.ones_like(cohort.present)
     loss = jnp.where(worked, info["loss"].astype(real), last) if "loss" in info else last
     return Outcome(server, next_states, cohort, loss, carries, log)
-
-
-def make_client(
-    federation: Federation, slot: Slots, key: Key, round_: Array, *, differentiable: bool = False
-) -> Client:
-    """The dense view of one slot; `key` is the round's."""
-    return Client(
-        id=slot.id,
-        key=keys.client(keys.stream(key, "client"), slot.id),
-        round=round_,
-        work=slot.work,
-        weight=slot.weight,
-        state=slot.state,
-        data=federation.data("train", slot.train, differentiable=differentiable),
-        valid=federation.data("valid", slot.valid, differentiable=differentiable),
-    )
 
 
 def _one_client(shared: PyTree, slot: Slots) -> tuple[PyTree, PyTree]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fedjax_het import keys
 from fedjax_het.check import positive_int, require
@@ -157,7 +158,7 @@ class Scripted:
 
 
 def _inside(ids: Array, num_clients: int) -> None:
-    if not isinstance(ids, jax.core.Tracer):
+    if not isinstance(ids, Tracer):
         highest = int(np.max(np.asarray(ids)))
         require(
             highest < num_clients,

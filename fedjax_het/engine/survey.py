@@ -12,7 +12,8 @@ from fedjax_het import keys, tree
 from fedjax_het.algorithm import Cohort, Report
 from fedjax_het.engine.evaluate import every_client
 from fedjax_het.engine.executors import auto
-from fedjax_het.engine.rounds import Round, draw, make_client
+from fedjax_het.engine.rounds import Round, draw
+from fedjax_het.engine.slots import make_client
 from fedjax_het.engine.state import State
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Array, PyTree

@@ -112,8 +112,7 @@ def _shares(rng: np.random.Generator, alpha: float, draws: int, parts: int) -> n
     small alpha is (Marsaglia, Tsang 2000, section 6).
     """
     log = (
-        np.log(rng.standard_gamma(alpha + 1, (draws, parts)))
-        - rng.standard_exponential((draws, parts)) / alpha
+        np.log(rng.standard_gamma(alpha + 1, (draws, parts))) - rng.standard_exponential((draws, parts)) / alpha
     )
     weight = np.exp(log - log.max(1, keepdims=True))
     return weight / weight.sum(1, keepdims=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -161,9 +161,9 @@ def optimizer(factory: Any, **arguments: Any) -> Optax:
             numbers[name] = value if isinstance(value, Schedule) else number(name, value)
         else:
             options.append((name, value))
-    built = Optax(numbers, factory, tuple(options))
     zero = jnp.zeros((), jnp.int32)
-    made = built.build(Clock(zero, zero, zero))
+    now = {name: value_at(value, Clock(zero, zero, zero)) for name, value in numbers.items()}
+    made: Any = factory(**now, **dict(options))
     if not isinstance(made, optax.GradientTransformation):
         raise TypeError(f"factory must return an optax.GradientTransformation, got {type(made).__name__}")
-    return built
+    return Optax(numbers, cast(Callable[..., optax.GradientTransformation], factory), tuple(options))

@@ -218,9 +218,7 @@ def scanned(solver: Solver, most: int) -> Solver:
     Raises:
         TypeError, ValueError: `most` is not a whole number of at least 1.
     """
-    return dataclasses.replace(
-        solver, plan=dataclasses.replace(solver.plan, most=positive_int("most", most))
-    )
+    return dataclasses.replace(solver, plan=dataclasses.replace(solver.plan, most=positive_int("most", most)))
 
 
 def traced(solver: Solver, probe: Probe, room: int) -> Solver:

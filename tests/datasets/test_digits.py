@@ -12,6 +12,4 @@ def test_digits():
     np.testing.assert_array_equal(flat.x.reshape(-1, 8, 8), square.x)
     assert float(flat.x.min()) == 0 and float(flat.x.max()) == 1
     np.testing.assert_array_equal(np.asarray(flat.x) * 16 % 1, 0)
-    np.testing.assert_array_equal(
-        np.bincount(flat.labels), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    )
+    np.testing.assert_array_equal(np.bincount(flat.labels), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180])

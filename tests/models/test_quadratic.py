@@ -100,9 +100,7 @@ def test_start(functions):
     assert not quadratic(source).init(jax.random.key(0)).params["w"].any()
     problem = quadratic(source, start=[1, 2, 3])
     np.testing.assert_array_equal(problem.init(jax.random.key(0)).params["w"], [1, 2, 3])
-    assert jax.tree.structure(problem) == jax.tree.structure(
-        quadratic(source, start=np.array([1.0, 2.0, 3.0]))
-    )
+    assert jax.tree.structure(problem) == jax.tree.structure(quadratic(source, start=np.array([1.0, 2.0, 3.0])))
     assert jax.tree.structure(problem) != jax.tree.structure(quadratic(source))
 
 

@@ -1,0 +1,64 @@
+"""ALGORITHMS: every method by name. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from fedjax_het.algorithms.fedavg import fedavg
+from fedjax_het.algorithms.fedper import fedper
+from fedjax_het.algorithms.fedprox import fedprox
+from fedjax_het.algorithms.ifca import ifca
+from fedjax_het.algorithms.local_only import local_only
+from fedjax_het.algorithms.scaffold import scaffold
+from fedjax_het.check import known
+
+__all__ = ["ALGORITHMS", "Entry", "make"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One method.
+
+    Attributes:
+        factory: (problem, solver, *, ...) -> algorithm.
+        family: "global", "personal", "clustered", "multi-task" or "baseline".
+        learns: what it learns.
+        cost: what a client sends a round (d: parameters, K: clusters).
+        best_for: where to reach for it.
+        paper: authors and year.
+    """
+
+    factory: Callable[..., Any]
+    family: str
+    learns: str
+    cost: str
+    best_for: str
+    paper: str
+
+
+ALGORITHMS: dict[str, Entry] = {
+    "fedavg": Entry(fedavg, "global", "one model", "d", "the reference", "McMahan et al. 2017"),
+    "fedprox": Entry(fedprox, "global", "one model", "d", "uneven local work", "Li et al. 2020"),
+    "scaffold": Entry(scaffold, "global", "one model", "2d", "drift", "Karimireddy et al. 2020"),
+    "ifca": Entry(ifca, "clustered", "K models", "d (K d down)", "concept clusters", "Ghosh et al. 2020"),
+    "fedper": Entry(fedper, "personal", "body + own heads", "body", "label skew", "Arivazhagan et al. 2019"),
+    "local_only": Entry(local_only, "baseline", "N models", "nothing", "much data per client", "-"),
+}
+
+
+def make(name: str, problem: Any, solver: Any, **numbers: Any) -> Any:
+    """The algorithm called `name`.
+
+    Args:
+        name: a key of `ALGORITHMS`.
+        problem: what to learn.
+        solver: local work.
+        numbers: the factory's keyword arguments.
+
+    Raises:
+        ValueError: no method of this name; the nearest one is suggested.
+    """
+    known("algorithm", name, ALGORITHMS)
+    return ALGORITHMS[name].factory(problem, solver, **numbers)

@@ -1,0 +1,108 @@
+"""When NaN or infinity came back: which client, in which round, at which leaf and local step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_het.algorithm import Report
+from fedjax_het.engine.history import History
+from fedjax_het.engine.rounds import Round
+from fedjax_het.engine.state import State
+from fedjax_het.engine.survey import replay
+from fedjax_het.federation import Federation
+from fedjax_het.typing import PyTree
+
+__all__ = ["NonFiniteError", "blame"]
+
+_round = jax.jit(lambda round_fn, algorithm, state, federation: round_fn(algorithm, state, federation))
+
+
+class NonFiniteError(FloatingPointError):
+    """A client (or the server's step) produced NaN or infinity.
+
+    Attributes:
+        client: its id, or None if the clients' reports were finite and the server's step was not.
+        round: the round.
+        leaf: the first leaf of its report that is not finite.
+        step: the first local step with a loss that is not finite; None if unknown.
+        state: the state before that round: `replay(round_fn, algorithm, error.state, federation, error.client)`
+            computes the report again.
+        block_state: the state at the start of the block of rounds.
+        history: the run's history up to there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        client: int | None,
+        round_: int,
+        leaf: str | None,
+        step: int | None,
+        state: State,
+        block_state: State,
+        history: History,
+    ) -> None:
+        super().__init__(message)
+        self.client, self.round, self.leaf, self.step = client, round_, leaf, step
+        self.state, self.block_state, self.history = state, block_state, history
+
+
+def blame(
+    round_fn: Round, algorithm: Any, before: State, federation: Federation, rounds: int, history: History
+) -> NonFiniteError:
+    """Run the block again round by round, with every upload checked, to name the first bad client."""
+    watchful = dataclasses.replace(round_fn, on_nonfinite="drop")
+    state, start = before, before
+    for _ in range(rounds):
+        start = state
+        state, log = _round(watchful, algorithm, start, federation)
+        lost = np.asarray(log["lost"])
+        if lost.any() or not bool(log["sound"]):
+            break
+    number = int(start.round)
+    where = f"round {number}"
+    if not lost.any():
+        return NonFiniteError(
+            f"the server's step must be finite, got NaN or infinity in {where}, from finite uploads: "
+            "lower the server's learning rate",
+            client=None,
+            round_=number,
+            leaf=None,
+            step=None,
+            state=start,
+            block_state=before,
+            history=history,
+        )
+    client = int(np.asarray(log["id"])[lost.argmax()])
+    report = jax.jit(replay)(watchful, algorithm, start, federation, client)
+    leaf = _bad_leaf(report)
+    step, steps = (int(report.info.get(n, -1)) for n in ("bad_step", "steps"))
+    local = f", its loss first at local step {step} of {steps}" if step >= 0 else f", after {steps} local steps"
+    return NonFiniteError(
+        f"uploads must be finite, got NaN or infinity from client {client} in {where} at {leaf}{local}: lower "
+        "the learning rate, or pass on_nonfinite='drop' to leave such clients out. `error.state` is the state "
+        "before the round, `error.block_state` the last one kept; replay(round_fn, algorithm, error.state, "
+        "federation, error.client) computes the report again",
+        client=client,
+        round_=number,
+        leaf=leaf,
+        step=step if step >= 0 else None,
+        state=start,
+        block_state=before,
+        history=history,
+    )
+
+
+def _bad_leaf(report: Report) -> str:
+    looked_at: PyTree = {"total": report.total, "state": report.state, "each": report.each}
+    looked_at["loss"] = report.info.get("loss", ())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(looked_at):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(leaf))):
+            return jax.tree_util.keystr(path, simple=True, separator="/")
+    return "the upload"
