@@ -8,6 +8,7 @@ Reference: Hoang, Morris, Rogaway, "An enciphering scheme based on a card shuffl
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from fedjax_het.typing import Array
@@ -47,10 +48,13 @@ def permute(positions: Array, size: Array, seed: Array) -> Array:
     counter = jnp.arange(1, ROUNDS + 1, dtype=jnp.uint32) * jnp.uint32(_GOLDEN)
     shifts = scramble(scramble(counter + seed[0]) ^ seed[1]) % size
     words = scramble(scramble(counter ^ seed[1]) + seed[0])
-    x = jnp.asarray(positions).astype(jnp.uint32)
-    for r in range(ROUNDS):
+
+    def swap(r: Array, x: Array) -> Array:
         partner = shifts[r] + jnp.where(x > shifts[r], size, jnp.uint32(0)) - x
         pair = jnp.maximum(x, partner) + words[r]
         coin = ((pair ^ (pair >> 16)) * jnp.uint32(0x7FEB352D)) >> 31
-        x = jnp.where(coin == 1, partner, x)
-    return x.astype(jnp.int32)
+        return jnp.where(coin == 1, partner, x)
+
+    # a loop, since unrolled code would be fused again into every gather that uses the result
+    x = jnp.asarray(positions).astype(jnp.uint32)
+    return jax.lax.fori_loop(0, ROUNDS, swap, x, unroll=6).astype(jnp.int32)
