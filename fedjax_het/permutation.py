@@ -51,8 +51,7 @@ def permute(positions: Array, size: Array, seed: Array) -> Array:
 
     def swap(r: Array, x: Array) -> Array:
         partner = shifts[r] + jnp.where(x > shifts[r], size, jnp.uint32(0)) - x
-        pair = jnp.maximum(x, partner) + words[r]
-        coin = ((pair ^ (pair >> 16)) * jnp.uint32(0x7FEB352D)) >> 31
+        coin = scramble(jnp.maximum(x, partner) + words[r]) >> 31
         return jnp.where(coin == 1, partner, x)
 
     # a loop, since unrolled code would be fused again into every gather that uses the result
