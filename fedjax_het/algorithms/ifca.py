@@ -101,7 +101,7 @@ class Ifca:
         share = jax.nn.one_hot(cluster, self.clusters, dtype=client.weight.dtype) * client.weight
 
         def place(leaf: Array) -> Array:
-            return share.reshape(-1, *[1] * leaf.ndim).astype(leaf.dtype) * leaf
+            return share.reshape(-1, *[1] * leaf.ndim).astype(leaf.dtype) * leaf[None]
 
         total = {
             "delta": jax.tree.map(place, tree.subtract(solution.params, start.params)),

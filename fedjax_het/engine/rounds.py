@@ -199,7 +199,7 @@ def body(
     key = keys.round_(state.key, state.round)
     shared = (round_fn, algorithm, federation, state.server, state.measures, state.round, key)
     # absent slots cost nothing and go last; the rest are grouped by the steps they will take, roughly
-    cost = jnp.where(cohort.present, slots.train[1] * cohort.work, -1)
+    cost = jnp.where(cohort.present, slots.train[1].astype(cohort.work.dtype) * cohort.work, -1)
     (total, asked), (next_states, each, answers, info, finite) = round_fn.executor(
         _one_client, shared, slots, cost
     )

@@ -123,7 +123,8 @@ def fold(
     """
     order, draws = keys.seed(keys.stream(key, "order")), keys.stream(key, "step")
     full = plan.steps(data)
-    steps = jnp.round(jnp.asarray(work, jnp.result_type(float)) * full).astype(jnp.int32)
+    real = jnp.result_type(float)
+    steps = jnp.round(jnp.asarray(work, real) * full.astype(real)).astype(jnp.int32)
 
     def visit(j: Array, carry: Any) -> Any:
         position, counts = plan.positions(data, order, j)
