@@ -1,0 +1,234 @@
+"""Every method against its NumPy loop: ragged clients, an empty one, short batches, five of nine a round."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import methods
+from reference.batches import recorded
+from reference.models import Softmax, TanhNetwork
+
+import fedjax_het as fh
+from fedjax_het import tree
+from fedjax_het.engine.state import initial_state
+from fedjax_het.models import mlp, softmax
+
+SIZES = (7, 1, 12, 5, 0, 20, 3, 9, 4)
+COHORTS = [[0, 1, 2, 4, 8], [1, 3, 5, 6, 7], [0, 2, 3, 4, 5]]
+FEATURES, CLASSES, WIDTH = 4, 3, 5
+RATE, BATCH, EPOCHS = 0.15, 4, 2
+
+
+def rows():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(sum(SIZES), FEATURES)).astype(np.float32).astype(np.float64)
+    y = rng.integers(0, CLASSES, sum(SIZES))
+    y[np.arange(len(y)) % 5 == 0] = CLASSES - 1
+    return x, y, np.split(rng.permutation(len(y)), np.cumsum(SIZES)[:-1])
+
+
+def softmax_start(seed=0):
+    rng = np.random.default_rng(seed)
+    return {"kernel": rng.normal(size=(FEATURES, CLASSES)), "bias": rng.normal(size=CLASSES)}
+
+
+def to_numpy(params):
+    return {name: np.asarray(value, np.float64) for name, value in params.items()}
+
+
+def flat_network(params):
+    return to_numpy(
+        {
+            "in_kernel": params["dense_0"]["kernel"],
+            "in_bias": params["dense_0"]["bias"],
+            "out_kernel": params["head"]["kernel"],
+            "out_bias": params["head"]["bias"],
+        }
+    )
+
+
+def in_jax(params):
+    return jax.tree.map(lambda value: jnp.asarray(value, jnp.result_type(float)), params)
+
+
+def three_rounds(algorithm, federation, key, change=lambda state: state):
+    round_fn = fh.make_round(fh.sampling.scripted(COHORTS), fh.executors.vmapped())
+    state = change(initial_state(algorithm, federation, key=key, round_fn=round_fn))
+    return jax.jit(fh.make_block(round_fn, 3))(algorithm, state, federation)
+
+
+def server_start(start):
+    """Replace the server's softmax params."""
+
+    def change(state):
+        return dataclasses.replace(
+            state, server=dataclasses.replace(state.server, params={"head": in_jax(start)})
+        )
+
+    return change
+
+
+class Setting:
+    """The data, the recorded batches and the tolerance of one precision."""
+
+    def __init__(self, x64):
+        self.tolerance = 1e-9 if x64 else 1e-4
+        self.x, self.y, self.held = rows()
+        self.key = jax.random.key(11)
+        pool = fh.pool(self.x, self.y, num_classes=CLASSES)
+        self.federation = fh.from_index_lists(pool, None, self.held, test=0.0)
+        self.problem, self.network = softmax(pool), mlp(pool, hidden=(WIDTH,), activation="tanh")
+        self.batches = recorded(self.solver().plan, self.federation, self.key, len(COHORTS))
+
+    def solver(self, momentum=None):
+        return fh.local.sgd(RATE, batch_size=BATCH, epochs=EPOCHS, momentum=momentum)
+
+    def reference(self, method, model, start, **numbers):
+        return method(model, start, self.x, self.y, self.held, self.batches, COHORTS, rate=RATE, **numbers)
+
+    def same(self, got, expected):
+        """Compare two dicts of arrays."""
+        assert set(got) == set(expected)
+        for name in expected:
+            np.testing.assert_allclose(
+                np.asarray(got[name], np.float64), expected[name], rtol=self.tolerance, atol=self.tolerance
+            )
+
+
+@pytest.fixture(scope="module")
+def settings():
+    made = {}
+    for x64 in (True, False):
+        with jax.enable_x64(x64):
+            made[x64] = Setting(x64)
+    return made
+
+
+both = pytest.mark.parametrize("x64", [True, False], ids=["x64", "float32"])
+
+
+def test_recorded_batches_cover_the_clients(settings):
+    setting = settings[True]
+    for clients in setting.batches:
+        for k, steps in enumerate(clients):
+            assert len(steps) == EPOCHS * -(-SIZES[k] // BATCH)
+            per_epoch = len(steps) // EPOCHS
+            for epoch in range(EPOCHS):
+                seen = steps[epoch * per_epoch : (epoch + 1) * per_epoch]
+                assert all(len(rows) == BATCH for rows in seen[:-1])
+                visited = np.concatenate(seen) if seen else np.zeros(0, int)
+                np.testing.assert_array_equal(np.sort(visited), np.sort(setting.held[k]))
+    assert any(len(rows) < BATCH for clients in setting.batches for steps in clients for rows in steps)
+    assert not np.array_equal(setting.batches[0][5][0], setting.batches[1][5][0])
+
+
+@pytest.mark.parametrize(
+    ("mu", "momentum", "x64"),
+    [(None, None, True), (None, None, False), (0.7, None, True), (0.7, 0.9, True), (0.7, 0.9, False)],
+)
+def test_fedavg_and_fedprox(settings, x64, momentum, mu):
+    setting, start = settings[x64], softmax_start()
+    with jax.enable_x64(x64):
+        solver = setting.solver(momentum)
+        if mu is None:
+            algorithm = fh.algorithms.fedavg(setting.problem, solver)
+        else:
+            algorithm = fh.algorithms.fedprox(setting.problem, solver, mu=mu)
+        state, log = three_rounds(algorithm, setting.federation, setting.key, server_start(start))
+    numbers = {"momentum": momentum or 0.0}
+    if mu is None:
+        expected = setting.reference(methods.fedavg, Softmax, start, **numbers)
+    else:
+        expected = setting.reference(methods.fedprox, Softmax, start, mu=mu, **numbers)
+    setting.same(state.server.params["head"], expected)
+    np.testing.assert_array_equal(log["id"], COHORTS)
+    steps = [[len(setting.batches[t][k]) for k in cohort] for t, cohort in enumerate(COHORTS)]
+    np.testing.assert_array_equal(log["info"]["steps"], steps)
+
+
+@pytest.mark.parametrize(
+    ("option", "momentum", "x64"),
+    [("I", None, True), ("I", 0.9, True), ("I", None, False), ("II", None, True), ("II", None, False)],
+)
+def test_scaffold(settings, x64, option, momentum):
+    setting, start = settings[x64], softmax_start()
+    with jax.enable_x64(x64):
+        algorithm = fh.algorithms.scaffold(
+            setting.problem, setting.solver(momentum), option=option, server_learning_rate=0.8
+        )
+        state, _ = three_rounds(algorithm, setting.federation, setting.key, server_start(start))
+    server, shared, own = setting.reference(
+        methods.scaffold, Softmax, start, option=option, momentum=momentum or 0.0, server_rate=0.8
+    )
+    setting.same(state.server.params["head"], server)
+    setting.same(state.server.control["head"], shared)
+    for k, control in enumerate(own):
+        setting.same(tree.take(state.clients.control, k)["head"], control)
+    mean = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64).mean(axis=0), state.clients.control)
+    setting.same(state.server.control["head"], mean["head"])
+
+
+@both
+def test_ifca(settings, x64):
+    setting = settings[x64]
+    starts = [softmax_start(seed) for seed in (0, 1, 2)]
+    centres = {name: np.stack([start[name] for start in starts]) for name in starts[0]}
+    with jax.enable_x64(x64):
+        algorithm = fh.algorithms.ifca(setting.problem, setting.solver(), clusters=3)
+        state, log = three_rounds(algorithm, setting.federation, setting.key, server_start(centres))
+    expected, choices = setting.reference(methods.ifca, Softmax, starts)
+    for j, centre in enumerate(expected):
+        setting.same(tree.take(state.server.params, j)["head"], centre)
+    np.testing.assert_array_equal(state.clients.cluster, choices)
+    assert len({j for j in choices if j >= 0}) > 1, "a test of clusters needs more than one in use"
+    last = [choices[k] for k in COHORTS[-1] if SIZES[k]]
+    np.testing.assert_array_equal(np.asarray(log["info"]["cluster"])[-1][np.asarray(log["present"])[-1]], last)
+
+
+@both
+def test_fedper(settings, x64):
+    setting, seen = settings[x64], {}
+
+    def look(state):
+        params = tree.combine(tree.take(state.clients.params, 0), state.server.params)
+        seen.update(flat_network(params))
+        return state
+
+    with jax.enable_x64(x64):
+        algorithm = fh.algorithms.fedper(setting.network, setting.solver(0.9))
+        state, _ = three_rounds(algorithm, setting.federation, setting.key, look)
+    shared, own = setting.reference(
+        methods.fedper, TanhNetwork, seen, personal=["out_kernel", "out_bias"], momentum=0.9
+    )
+    for k, personal in enumerate(own):
+        params = tree.combine(tree.take(state.clients.params, k), state.server.params)
+        setting.same(flat_network(params), {**shared, **personal})
+
+
+def test_local_only(settings):
+    setting, seen = settings[True], {}
+
+    def look(state):
+        seen.update(flat_network(tree.take(state.clients.params, 0)))
+        return state
+
+    with jax.enable_x64(True):
+        algorithm = fh.algorithms.local_only(setting.network, setting.solver())
+        state, _ = three_rounds(algorithm, setting.federation, setting.key, look)
+    for k, params in enumerate(setting.reference(methods.local_only, TanhNetwork, seen)):
+        setting.same(flat_network(tree.take(state.clients.params, k)), params)
+
+
+def test_fedavg_on_a_network(settings):
+    setting, seen = settings[True], {}
+
+    def look(state):
+        seen.update(flat_network(state.server.params))
+        return state
+
+    with jax.enable_x64(True):
+        algorithm = fh.algorithms.fedavg(setting.network, setting.solver())
+        state, _ = three_rounds(algorithm, setting.federation, setting.key, look)
+    setting.same(flat_network(state.server.params), setting.reference(methods.fedavg, TanhNetwork, seen))
