@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fedjax_het.check import known, require
+from fedjax_het.metrics import fairness
 
 __all__ = ["DIMENSIONS", "History", "Variable", "stack"]
 
@@ -97,16 +98,11 @@ class History:
 
     def client_mean(self, name: str) -> np.ndarray:
         """Mean over the clients that hold rows of a (..., evaluation, client) variable."""
-        held = self["rows"] > 0
-        return np.where(held, self[name], 0).sum(-1) / np.maximum(held.sum(-1), 1)
+        return fairness.mean(self[name], self["rows"] > 0)
 
     def worst_decile(self, name: str) -> np.ndarray:
         """Mean over the worst tenth (at least one) of the clients that hold rows; low is bad."""
-        values = np.where(self["rows"] > 0, self[name], np.inf)
-        ordered = np.sort(values, axis=-1)
-        count = np.maximum((self["rows"] > 0).sum(-1, keepdims=True), 1)
-        worst = np.arange(values.shape[-1]) < np.ceil(count / 10)
-        return np.where(worst, ordered, 0).sum(-1) / worst.sum(-1)
+        return fairness.worst_decile(self[name], self["rows"] > 0)
 
     def summary(self) -> str:
         """A table of the evaluations: rounds done, the global model, the clients' mean and worst decile."""

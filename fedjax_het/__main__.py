@@ -1,0 +1,3 @@
+from fedjax_het.cli import main
+
+raise SystemExit(main())
