@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fedjax_het.check import number, require
+from fedjax_het.models.dense import product
 from fedjax_het.models.losses import defaults, output_shape
 from fedjax_het.pool import Pool, PoolSpec
 from fedjax_het.problem import Facts, Model, Problem
@@ -26,7 +27,7 @@ def affine(layer: Params, x: Array) -> Array:
     Returns:
         [B, K].
     """
-    out = x.astype(layer["kernel"].dtype) @ layer["kernel"]
+    out = product(x.astype(layer["kernel"].dtype), layer["kernel"])
     return out + layer["bias"][None, :] if "bias" in layer else out
 
 
