@@ -8,7 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import numpy as np
+
+import fedjax_het as fh
+from probes import batchnorm, phases_and_rotation
+from probes.bernoulli import bernoulli
+from probes.blobs import cut, flipped, pool_of, tasks
+from probes.capped_weights import capped
+from probes.cfl_like import cfl_like
+from probes.clipping_hook import clipped
+from probes.dual_sdca import dual_sdca
+from probes.personal_training import personal_training
+from probes.power_of_choice import power_of_choice
+from probes.stragglers import stragglers
 
 __all__ = ["PROBES", "Case"]
 
@@ -29,8 +44,11 @@ class Case:
             is None then, and cohorts smaller than N, absent slots and "drop" do not apply.
         capacity_in_state: client states have an axis of the federation's capacity, so states of a federation
             padded to another capacity are compared on the rows that exist.
+        fillers_count: fillers of short batches enter batch statistics, so with full batches, or a capacity
+            below the batch size, a result depends on the capacity.
+        absent_slots: the sampler leaves slots empty, and may leave all of them empty.
         joins: whether `join` serves unseen clients; if not it raises ValueError with the reason.
-        learns: whether some rounds at sensible rates lower the training loss of a convex problem.
+        learns: whether some rounds at sensible rates lower the training loss.
         notes: what the probe asks of the contract.
     """
 
@@ -42,9 +60,99 @@ class Case:
     hook: Callable[[], Any] | None = None
     full_participation: bool = False
     capacity_in_state: bool = False
+    fillers_count: bool = False
+    absent_slots: bool = False
     joins: bool = True
     learns: bool = True
     notes: str = ""
 
 
-PROBES: dict[str, Case] = {}
+def _fedavg(problem: Any, solver: Any) -> Any:
+    return fh.algorithms.fedavg(problem, solver)
+
+
+def _plain_linear(federation: Any) -> Any:
+    return fh.models.linear(pool_of(federation), bias=False)
+
+
+def _fedprox(problem: Any, solver: Any) -> Any:
+    return fh.algorithms.fedprox(problem, solver, mu=0.5)
+
+
+def _scaffold(problem: Any, solver: Any) -> Any:
+    return fh.algorithms.scaffold(problem, solver)
+
+
+PROBES: dict[str, Case] = {
+    "batchnorm_averaged": Case(
+        _fedavg,
+        problem=batchnorm.averaged,
+        fillers_count=True,
+        notes="buffers that travel like parameters",
+    ),
+    "batchnorm_local": Case(
+        _fedavg,
+        problem=batchnorm.local,
+        fillers_count=True,
+        notes="buffers as client state",
+    ),
+    "personal_training": Case(
+        personal_training, federation=cut, notes="training in personalise, with validation rows"
+    ),
+    "cfl_like": Case(
+        cfl_like,
+        federation=flipped,
+        full_participation=True,
+        notes="labels of all clients at the server, set from `each`; shapes that splits do not change",
+    ),
+    "dual_sdca": Case(
+        dual_sdca,
+        federation=tasks,
+        problem=_plain_linear,
+        capacity_in_state=True,
+        joins=False,
+        notes="one number a row as client state; an empty total; `each` added into the server by id",
+    ),
+    "dual_sdca_related": Case(
+        partial(dual_sdca, learns=True),
+        federation=tasks,
+        problem=_plain_linear,
+        capacity_in_state=True,
+        joins=False,
+        notes="the same, with the tasks' relation refitted at the server",
+    ),
+    "stragglers_keep": Case(
+        _fedprox,
+        sampler=lambda size: stragglers(fh.sampling.uniform(size)),
+        notes="partial work is kept",
+    ),
+    "stragglers_idle": Case(
+        _scaffold,
+        sampler=lambda size: stragglers(fh.sampling.uniform(size), policy="idle"),
+        notes="work 0: present, without a step",
+    ),
+    "stragglers_drop": Case(
+        _scaffold,
+        sampler=lambda size: stragglers(fh.sampling.uniform(size), policy="drop"),
+        absent_slots=True,
+        notes="late clients become absent slots",
+    ),
+    "capped_weights": Case(
+        _fedavg, weighting=lambda clients: capped(0.4), notes="a weight that depends on the whole cohort"
+    ),
+    "given_weights": Case(
+        _fedavg,
+        weighting=lambda clients: fh.weighting.given(np.arange(1, clients + 1)),
+        notes="weights as a leaf [N] that gradients reach",
+    ),
+    "phases_and_rotation": Case(
+        _fedavg,
+        federation=phases_and_rotation.federation,
+        notes="rows and features that change with the round",
+    ),
+    "clipping_hook": Case(
+        _fedavg, hook=lambda: clipped(0.1, noise=1e-3), notes="clipping and keyed noise before the sum"
+    ),
+    "power_of_choice": Case(_fedavg, sampler=power_of_choice, notes="a sampler with a state that reads losses"),
+    "bernoulli": Case(_scaffold, sampler=bernoulli, absent_slots=True, notes="absent slots, and empty rounds"),
+}
