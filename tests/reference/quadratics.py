@@ -25,7 +25,7 @@ def _balance(pulls, a, weights):
 
 
 def fedprox_limit(A, a, weights, *, rate, steps, mu):
-    """w_inf = (sum p M)^-1 sum p M a with M = (I - (I - eta H)^E) H^-1 A and H = A + mu I; FedAvg for mu = 0."""
+    """(sum p M)^-1 sum p M a, M = (I - (I - eta H)^E) H^-1 A, H = A + mu I; FedAvg for mu = 0."""
     pulls = []
     for matrix in A:
         identity = np.eye(len(matrix))
