@@ -181,28 +181,28 @@ class Sharded:
 
 
 SMALL = 64 * 1024
-"""Bytes of one client's total below which groups beat single clients on a CPU."""
+"""Bytes of what one client returns below which groups beat single clients on a CPU."""
 
 GROUP = 10
 """Clients of one group on a CPU."""
 
 DEVICE_BYTES = 2**30
-"""Totals of one group on an accelerator, at most."""
+"""Bytes of what one group returns on an accelerator, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Auto:
     """An executor chosen from static shapes and the backend, so the choice is the same inside jit and vmap.
 
-    On a CPU: one client at a time when its upload is larger than a cache (`SMALL`), else groups of `GROUP`
-    clients of like work. On an accelerator: the whole cohort, or groups whose uploads fill `DEVICE_BYTES`.
+    On a CPU: one client at a time when what it returns is larger than a cache (`SMALL`), else groups of
+    `GROUP` clients of like work. On an accelerator: the whole cohort, or groups that fill `DEVICE_BYTES`.
     """
 
     def choose(self, fn: MapFn, shared: PyTree, rows: PyTree) -> Executor:
         """The executor that will run these rows."""
         count = _count(rows)
-        total, _ = jax.eval_shape(fn, shared, jax.tree.map(lambda leaf: leaf[0], rows))
-        size = max(1, tree.num_bytes(total))
+        out = jax.eval_shape(fn, shared, jax.tree.map(lambda leaf: leaf[0], rows))
+        size = max(1, tree.num_bytes(out))
         if jax.default_backend() == "cpu":
             return Looped() if size > SMALL else chunked(GROUP)
         most = max(1, DEVICE_BYTES // size)

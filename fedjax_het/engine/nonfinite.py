@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_het import tree
 from fedjax_het.algorithm import Report
 from fedjax_het.engine.history import History
-from fedjax_het.engine.rounds import Round
+from fedjax_het.engine.rounds import Round, draw
 from fedjax_het.engine.state import State
 from fedjax_het.engine.survey import replay
 from fedjax_het.federation import Federation
@@ -20,6 +21,11 @@ from fedjax_het.typing import PyTree
 __all__ = ["NonFiniteError", "blame"]
 
 _round = jax.jit(lambda round_fn, algorithm, state, federation: round_fn(algorithm, state, federation))
+_replay = jax.jit(
+    lambda round_fn, algorithm, state, federation, client, work: replay(
+        round_fn, algorithm, state, federation, client, work=work
+    )
+)
 
 
 class NonFiniteError(FloatingPointError):
@@ -29,7 +35,7 @@ class NonFiniteError(FloatingPointError):
         client: its id, or None if the clients' reports were finite and the server's step was not.
         round: the round.
         leaf: the first leaf of its report that is not finite.
-        step: the first local step with a loss that is not finite; None if unknown.
+        step: the first local step, counting from 0, after which it is not finite; None if unknown.
         state: the state before that round: `replay(round_fn, algorithm, error.state, federation, error.client)`
             computes the report again.
         block_state: the state at the start of the block of rounds.
@@ -80,10 +86,10 @@ def blame(
             history=history,
         )
     client = int(np.asarray(log["id"])[lost.argmax()])
-    report = jax.jit(replay)(watchful, algorithm, start, federation, client)
+    report = _replay(watchful, algorithm, start, federation, client, None)
     leaf = _bad_leaf(report)
-    step, steps = (int(report.info.get(n, -1)) for n in ("bad_step", "steps"))
-    local = f", its loss first at local step {step} of {steps}" if step >= 0 else f", after {steps} local steps"
+    step = _first_bad_step(watchful, algorithm, start, federation, client, report)
+    local = "" if step is None else f", first at local step {step} of {int(report.info['steps'])}"
     return NonFiniteError(
         f"uploads must be finite, got NaN or infinity from client {client} in {where} at {leaf}{local}: lower "
         "the learning rate, or pass on_nonfinite='drop' to leave such clients out. `error.state` is the state "
@@ -92,17 +98,48 @@ def blame(
         client=client,
         round_=number,
         leaf=leaf,
-        step=step if step >= 0 else None,
+        step=step,
         state=start,
         block_state=before,
         history=history,
     )
 
 
+def _first_bad_step(
+    round_fn: Round, algorithm: Any, state: State, federation: Federation, client: int, report: Report
+) -> int | None:
+    """The first local step after which the report is not finite, counting from 0, by halving the work."""
+    steps = int(report.info["steps"]) if "steps" in report.info else 0
+    if steps == 0:
+        return None
+    # the report of the first `low` steps is finite, that of the first `high` is not
+    low, high = 0, steps
+    whole = float(_planned(round_fn, algorithm, state, federation, client))
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = _replay(round_fn, algorithm, state, federation, client, whole * middle / steps)
+        low, high = (low, middle) if not _finite(part) else (middle, high)
+    return high - 1
+
+
+def _planned(round_fn: Round, algorithm: Any, state: State, federation: Federation, client: int) -> float:
+    """The fraction of its work that the round gives the client."""
+    cohort, _ = draw(round_fn, algorithm, state, federation)
+    here = np.asarray(cohort.id) == client
+    return float(np.asarray(cohort.work)[here].sum()) if here.any() else 1.0
+
+
+def _parts(report: Report) -> PyTree:
+    parts: PyTree = {"total": report.total, "state": report.state, "each": report.each}
+    return parts | {"loss": report.info.get("loss", ())}
+
+
+def _finite(report: Report) -> bool:
+    return bool(tree.all_finite(_parts(report)))
+
+
 def _bad_leaf(report: Report) -> str:
-    looked_at: PyTree = {"total": report.total, "state": report.state, "each": report.each}
-    looked_at["loss"] = report.info.get("loss", ())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(looked_at):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_parts(report)):
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(leaf))):
             return jax.tree_util.keystr(path, simple=True, separator="/")
     return "the upload"

@@ -77,7 +77,15 @@ def survey(
     return values
 
 
-def replay(round_fn: Round, algorithm: Any, state: State, federation: Federation, client: int) -> Report:
+def replay(
+    round_fn: Round,
+    algorithm: Any,
+    state: State,
+    federation: Federation,
+    client: int,
+    *,
+    work: Any = None,
+) -> Report:
     """What one client of the coming round reports, alone and without the cohort; nothing is changed.
 
     Args:
@@ -85,8 +93,8 @@ def replay(round_fn: Round, algorithm: Any, state: State, federation: Federation
         algorithm: the algorithm.
         state: the state before that round.
         federation: the federation.
-        client: its number; it gets the work and the weight that the round gives it, or full work and weight
-            0 if the round does not draw it.
+        client: its number; it gets the weight that the round gives it, 0 if the round does not draw it.
+        work: the fraction of its work to do; default: what the round gives it, all if not drawn.
 
     Returns:
         Its Report, bit for bit what `looped()` computes in the round.
@@ -101,6 +109,8 @@ def replay(round_fn: Round, algorithm: Any, state: State, federation: Federation
         weight=jnp.sum(jnp.where(here, cohort.weight, 0)),
         work=jnp.where(drawn, jnp.sum(jnp.where(here, cohort.work, 0)), 1.0).astype(slot.work.dtype),
     )
+    if work is not None:
+        slot = slot._replace(work=jnp.asarray(work, slot.work.dtype))
     key = keys.round_(state.key, state.round)
     made = make_client(federation, slot, key, state.round, differentiable=round_fn.differentiable)
     return algorithm.client_update(state.server, made)

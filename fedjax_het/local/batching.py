@@ -63,7 +63,7 @@ class Plan:
         epoch, batch = step // batches, step % batches
         place = batch * rows + jnp.arange(rows, dtype=jnp.int32)
         counts = place < data.size
-        place = jnp.where(counts, place, place % jnp.maximum(data.size, 1))
+        place = jnp.where(counts, place, jnp.clip(place - data.size, 0, jnp.maximum(data.size - 1, 0)))
         if self.shuffle:
             place = permute(place, data.size, scramble(seed + epoch.astype(jnp.uint32)))
         return place, counts

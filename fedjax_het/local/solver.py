@@ -13,7 +13,7 @@ from fedjax_het.check import positive_int
 from fedjax_het.federation import Batch, Data
 from fedjax_het.local.batching import Plan, fold, plan
 from fedjax_het.local.optimizers import Gradient, Optax, gradient, optimizer
-from fedjax_het.local.schedules import Clock
+from fedjax_het.local.schedules import Clock, Schedule
 from fedjax_het.problem import Model, Objective, full_gradient
 from fedjax_het.typing import Array, Key, Params, PyTree, static
 
@@ -36,7 +36,6 @@ class Solution:
         accumulated: ||a||_1 of FedNova in units of the first step size (Wang et al. 2020): the total weight of
             the gradients in the displacement; nan for an adaptive rule.
         loss: mean over the steps of the batch's plain data loss, 0 if no step was taken; scalar.
-        bad_step: the first step whose loss was NaN or infinite, -1 if none; int32 scalar.
         trace: what the solver's probe saw, leading axis `room`, zeros after the last step; () without a probe.
     """
 
@@ -46,7 +45,6 @@ class Solution:
     step_sum: Array
     accumulated: Array
     loss: Array
-    bad_step: Array
     trace: PyTree
 
     @property
@@ -57,7 +55,7 @@ class Solution:
     @property
     def info(self) -> dict[str, Array]:
         """The diagnostics that every algorithm reports."""
-        return {"loss": self.loss, "steps": self.steps, "bad_step": self.bad_step}
+        return {"loss": self.loss, "steps": self.steps}
 
 
 @jax.tree_util.register_dataclass
@@ -91,7 +89,7 @@ class Solver:
         *,
         round_: Any = 0,
         work: Any = 1.0,
-        decay: Any = 0.0,
+        decay: Any = None,
     ) -> Solution:
         """Minimise `objective` over `data` from `start`.
 
@@ -102,7 +100,7 @@ class Solver:
             data: one client's rows.
             round_: the round's number, for schedules.
             work: fraction of the plan to do.
-            decay: mu of a proximal term in the objective; enters `accumulated` only:
+            decay: mu of a proximal term in the objective, if any; enters `accumulated` only:
                 v <- rho v + 1, s <- (1 - eta_j mu) s + (eta_j / eta_0) v, ||a||_1 = s.
 
         Returns:
@@ -112,16 +110,12 @@ class Solver:
         value_and_grad = jax.value_and_grad(objective, has_aux=True)
         real = jnp.result_type(float)
         round_ = jnp.asarray(round_, jnp.int32)
-        rho = self.rule.momentum if isinstance(self.rule, Gradient) else None
 
         def clock(j: Array) -> Clock:
             return Clock(round_ * full + j, round_, j)
 
-        first = self.rule.rate(clock(jnp.zeros((), jnp.int32)))
-
         def step(carry: Any, batch: Batch, key: Key, j: Array) -> Any:
-            params, buffers, opt, (sums, bad, trace) = carry
-            step_sum, velocity, account, loss_sum = sums
+            params, buffers, opt, loss, trace = carry
             if self.plan.batch_size is None:
                 grads, aux = full_gradient(objective, Model(params, buffers), data, key)
             else:
@@ -129,30 +123,52 @@ class Solver:
             if self.probe is not None:
                 seen = self.probe(params, start.params, grads)
                 trace = jax.tree.map(lambda t, s: t.at[j].set(s, mode="drop"), trace, seen)
-            now = clock(j)
-            eta = self.rule.rate(now)
-            params, opt = self.rule.step(params, grads, opt, now)
-            velocity = jnp.ones((), real) if rho is None else rho * velocity + 1
-            account = (1 - eta * decay) * account + eta / first * velocity
-            bad = jnp.where((bad < 0) & ~jnp.isfinite(aux.loss), j, bad)
-            sums = (step_sum + eta, velocity, account, loss_sum + aux.loss.astype(real))
-            return params, aux.buffers, opt, (sums, bad, trace)
+            params, opt = self.rule.step(params, grads, opt, clock(j))
+            return params, aux.buffers, opt, loss + aux.loss.astype(real), trace
 
-        zero = jnp.zeros((), real)
         trace: PyTree = ()
         if self.probe is not None:
             shapes = jax.eval_shape(self.probe, start.params, start.params, start.params)
             trace = jax.tree.map(lambda leaf: jnp.zeros((self.room, *leaf.shape), leaf.dtype), shapes)
-        account = ((zero, zero, zero, zero), jnp.full((), -1, jnp.int32), trace)
-        carry = (start.params, start.buffers, self.rule.init(start.params), account)
+        carry = (start.params, start.buffers, self.rule.init(start.params), jnp.zeros((), real), trace)
         carry, steps = fold(step, carry, key, data, self.plan, work=work)
-        params, buffers, _, ((step_sum, _, accumulated, loss_sum), bad, trace) = carry
-        if isinstance(self.rule, Optax):
-            accumulated = jnp.full((), jnp.nan, real)
-        loss = loss_sum / jnp.maximum(steps, 1).astype(real)
+        params, buffers, _, loss, trace = carry
+        loss = loss / jnp.maximum(steps, 1).astype(real)
         if self.plan.most is not None:  # a plan longer than its static loop must not pass unseen
             loss = jnp.where(steps <= self.plan.most, loss, jnp.nan)
-        return Solution(params, buffers, steps, step_sum, accumulated, loss, bad, trace)
+        step_sum, accumulated = self.account(steps, clock, decay)
+        return Solution(params, buffers, steps, step_sum, accumulated, loss, trace)
+
+    def account(self, steps: Array, clock: Callable[[Array], Clock], decay: Any) -> tuple[Array, Array]:
+        """(sum of eta_j, ||a||_1) of `steps` steps; see `solve`. Unused, it costs nothing."""
+        real = jnp.result_type(float)
+        nan = jnp.full((), jnp.nan, real)
+        momentum = self.rule.momentum if isinstance(self.rule, Gradient) else None
+        constant = isinstance(self.rule, Gradient) and not isinstance(self.rule.learning_rate, Schedule)
+        first = self.rule.rate(clock(jnp.zeros((), jnp.int32)))
+        if constant and momentum is None and decay is None:
+            count = steps.astype(real)
+            return count * first, count
+        rho = jnp.zeros((), real) if momentum is None else momentum
+        mu = jnp.asarray(0.0 if decay is None else decay, real)
+
+        def visit(j: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            total, velocity, account = sums
+            eta = self.rule.rate(clock(j)).astype(real)
+            velocity = rho * velocity + 1
+            return total + eta, velocity, (1 - eta * mu) * account + eta / first * velocity
+
+        zero = jnp.zeros((), real)
+        if self.plan.most is None:
+            total, _, account = jax.lax.fori_loop(0, steps, visit, (zero, zero, zero))
+        else:
+
+            def maybe(sums: Any, j: Array) -> tuple[Any, None]:
+                return jax.tree.map(lambda a, b: jnp.where(j < steps, a, b), visit(j, sums), sums), None
+
+            counter = jnp.arange(self.plan.most, dtype=jnp.int32)
+            total, _, account = jax.lax.scan(maybe, (zero, zero, zero), counter)[0]
+        return total, account if isinstance(self.rule, Gradient) else nan
 
 
 def sgd(
