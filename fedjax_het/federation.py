@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from fedjax_het.pool import PoolSpec
 from fedjax_het.typing import Array, PyTree, static
 
-__all__ = ["Batch", "Data", "Federation", "FederationSpec", "Rows", "Transform", "pool_rows"]
+__all__ = ["Batch", "Data", "Federation", "FederationSpec", "Rows", "Transform", "cycle", "pool_rows"]
 
 CHUNK = 256
 """Rows of one step of a full pass over a client."""
@@ -45,6 +45,18 @@ def pool_rows(x: Array, y: Array, scale: float | None, row: Array) -> tuple[Arra
         dtype = jnp.result_type(float)
         x = x.astype(dtype) * jnp.asarray(scale, dtype)
     return x, y
+
+
+def cycle(place: Array, size: Array) -> Array:
+    """place mod max(size, 1) for 0 <= place < 2**22, int32.
+
+    By a float division, exact in that range: the integer remainder has no vector instruction and costs more
+    than a small model's step.
+    """
+    size = jnp.maximum(size, 1)
+    half = jnp.asarray(0.5, jnp.float32)
+    turns = jnp.floor((place.astype(jnp.float32) + half) / size.astype(jnp.float32))
+    return place - size * turns.astype(jnp.int32)
 
 
 @jax.tree_util.register_dataclass
@@ -141,9 +153,13 @@ class Data:
     differentiable: bool = static()
 
     def take(self, position: Array) -> Batch:
-        """The rows at `position` (int32 [B], 0 <= position < size count; others are fillers of weight 0)."""
-        counts = (position >= 0) & (position < self.size)
-        inside = jnp.clip(position, 0, jnp.maximum(self.size - 1, 0))
+        """The rows at `position`, int32 [B]; positions past the end are fillers of weight 0.
+
+        Fillers go round the client's own rows, so that a model which looks at the whole batch (BatchNorm in
+        training) sees each row about equally often.
+        """
+        counts = position < self.size
+        inside = jnp.where(counts, position, cycle(position - self.size, self.size))
         row = self.index.at[self.offset + inside].get(mode="clip")
         x, y = pool_rows(self.x, self.y, self.scale, row)
         for function, arguments in zip(self.functions, self.arguments):

@@ -17,6 +17,7 @@ __all__ = [
     "combine",
     "divide",
     "dot",
+    "no_nan",
     "num_bytes",
     "partition",
     "put",
@@ -53,8 +54,9 @@ def divide(tree: PyTree, by: Array) -> PyTree:
 
 def dot(a: PyTree, b: PyTree) -> Array:
     """The inner product over all leaves, a scalar."""
-    products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
-    return sum(products, jnp.zeros((), jnp.result_type(float)))
+    real = jnp.result_type(float)
+    products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum((x * y).astype(real)), a, b))
+    return sum(products, jnp.zeros((), real))
 
 
 def sum_of_squares(tree: PyTree) -> Array:
@@ -79,6 +81,15 @@ def all_finite(tree: PyTree) -> Array:
     for leaf in leaves:
         finite = finite & jnp.all(jnp.isfinite(leaf))
     return finite
+
+
+def no_nan(tree: PyTree) -> Array:
+    """Whether no floating leaf holds NaN, a bool scalar; infinity is a legal "nothing yet" in a state."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    clean = jnp.asarray(True)
+    for leaf in leaves:
+        clean = clean & ~jnp.any(jnp.isnan(leaf))
+    return clean
 
 
 def take(tree: PyTree, rows: Array) -> PyTree:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys
 from fedjax_het.check import positive_int, require, whole
-from fedjax_het.federation import Batch, Data
+from fedjax_het.federation import Batch, Data, cycle
 from fedjax_het.permutation import permute, scramble
 from fedjax_het.typing import Array, Key, static
 
@@ -63,7 +63,7 @@ class Plan:
         epoch, batch = step // batches, step % batches
         place = batch * rows + jnp.arange(rows, dtype=jnp.int32)
         counts = place < data.size
-        place = jnp.where(counts, place, jnp.clip(place - data.size, 0, jnp.maximum(data.size - 1, 0)))
+        place = jnp.where(counts, place, cycle(place - data.size, data.size))
         if self.shuffle:
             place = permute(place, data.size, scramble(seed + epoch.astype(jnp.uint32)))
         return place, counts
