@@ -75,7 +75,7 @@ class Round:
         Returns:
             (state, log). The log holds "id" int32 [C], "present" bool [C], "lost" bool [C] (present until they
             reported NaN or infinity), "info" {name: [C]}, "measures" {name: {value: array}}, and "sound",
-            whether all that came back and the new server state are finite.
+            whether all that came back is finite and the new server state without NaN.
         """
         cohort, sampler = draw(self, algorithm, state, federation)
         states = tree.take(state.clients, cohort.id)
@@ -187,19 +187,20 @@ def body(
         states: the cohort's client states, leading axis C.
     """
     phase = federation.phase(state.round)
+    offset, size, arguments = federation.locate("train", phase, cohort.id)
     slots = Slots(
         cohort.id,
         cohort.present,
         cohort.weight,
         cohort.work,
         states,
-        federation.locate("train", phase, cohort.id),
+        (offset, jnp.where(cohort.present, size, 0), arguments),  # an absent slot has no rows to work on
         federation.locate("valid", phase, cohort.id),
     )
     key = keys.round_(state.key, state.round)
     shared = (round_fn, algorithm, federation, state.server, state.measures, state.round, key)
-    # absent slots cost nothing and go last; the rest are grouped by the steps they will take, roughly
-    cost = jnp.where(cohort.present, slots.train[1].astype(cohort.work.dtype) * cohort.work, -1)
+    # the steps each will take, up to a factor; none in an absent slot
+    cost = slots.train[1].astype(cohort.work.dtype) * cohort.work
     (total, asked), (next_states, each, answers, info, finite) = round_fn.executor(
         _one_client, shared, slots, cost
     )
@@ -221,7 +222,7 @@ def body(
             state.measures[name], state.server, asked[name], answers[name], cohort
         )
         log["measures"][name] = values
-    log["sound"] = tree.all_finite((total, server)) & ~jnp.any(lost)
+    log["sound"] = tree.all_finite(total) & tree.no_nan(server) & ~jnp.any(lost)
     real = jnp.result_type(float)
     # no step taken, no loss seen: the last report stands
     last = state.seen.loss.at[cohort.id].get(mode="clip")
@@ -242,10 +243,10 @@ def _one_client(shared: PyTree, slot: Slots) -> tuple[PyTree, PyTree]:
     if round_fn.hook is not None:
         total = round_fn.hook(keys.client(keys.stream(key, "upload"), slot.id), total)
     # in "raise" mode the sum of the totals is checked once a round instead, which costs nothing
-    looked_at = (state, report.each, report.info.get("loss", ()))
+    looked_at = (report.each, report.info.get("loss", ()))
     if round_fn.on_nonfinite == "drop":
         looked_at = (looked_at, total)
-    finite = tree.all_finite(jax.tree.map(jnp.asarray, looked_at))
+    finite = tree.all_finite(looked_at) & tree.no_nan(state)
     keep = slot.present & finite if round_fn.on_nonfinite == "drop" else slot.present
     total, asked = tree.where(keep, (total, asked), tree.zeros_like((total, asked)))
     state = tree.where(keep, state, slot.state)

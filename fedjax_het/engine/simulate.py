@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -123,7 +124,7 @@ def simulate(
         _typed(key)
         current: State = _initial(round_fn, algorithm, federation, key)
     else:
-        current = state
+        current = _continued(state, round_fn, algorithm, federation)
     start = int(current.round)
     record = Record(algorithm.traffic(current.server))
     done = current
@@ -164,6 +165,26 @@ def simulate(
         except KeyboardInterrupt:
             return done, record.history(interrupted=True)
     return done, record.history()
+
+
+def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federation) -> State:
+    """The state with a carry for each of this run's measures, which need not be the last run's."""
+    expected = round_fn.sampler.init(federation.num_clients)
+    if jax.tree.structure(expected) != jax.tree.structure(state.sampler):
+        raise ValueError(
+            f"sampler must be the kind that made the state, got {type(round_fn.sampler).__name__}: its state "
+            "has another structure; pass dataclasses.replace(state, sampler=sampler.init(N)) to change samplers"
+        )
+    held = state.seen.loss.shape[0]
+    require(
+        held == federation.num_clients,
+        f"federation must have the clients that the state was made for, {held}, got {federation.num_clients}",
+    )
+    carries = {
+        name: state.measures[name] if name in state.measures else measure.init(algorithm, state.server)
+        for name, measure in round_fn.measures.items()
+    }
+    return dataclasses.replace(state, measures=carries)
 
 
 def _typed(key: Any) -> None:
