@@ -1,6 +1,6 @@
 """fedjax_het: federated learning on heterogeneous clients, simulated as one compiled JAX program."""
 
-from fedjax_het import algorithms, analysis, check, datasets, heterogeneity, local, models, tree, weighting
+from fedjax_het import algorithms, analysis, datasets, heterogeneity, keys, local, models, tree, weighting
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
 from fedjax_het.construct import from_clients, from_groups, from_index_lists, pooled
 from fedjax_het.engine import (
@@ -45,7 +45,6 @@ __all__ = [
     "adapt",
     "algorithms",
     "analysis",
-    "check",
     "datasets",
     "evaluate",
     "executors",
@@ -54,6 +53,7 @@ __all__ = [
     "from_index_lists",
     "heterogeneity",
     "initial_state",
+    "keys",
     "local",
     "make_block",
     "make_round",

@@ -104,7 +104,7 @@ def _as_json(result: Comparison) -> str:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from fedjax_het.experiment.compare import METHODS, compare, digits_study
+    from fedjax_het.experiment.comparison import METHODS, compare, digits_study
 
     began = time.perf_counter()
 

@@ -1,5 +1,5 @@
 """Experiments: whole studies in one call."""
 
-from fedjax_het.experiment.compare import METHODS, Comparison, compare
+from fedjax_het.experiment.comparison import METHODS, Comparison, compare
 
 __all__ = ["METHODS", "Comparison", "compare"]

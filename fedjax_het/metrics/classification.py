@@ -23,7 +23,7 @@ def class_accuracy(out: Array, y: Array, num_classes: int) -> Array:
         float [K]; 0 for a class without rows.
     """
     right = (jnp.argmax(out, axis=-1) == y).astype(jnp.result_type(float))
-    of_class = (y[:, None] == jnp.arange(num_classes, dtype=y.dtype)).astype(right.dtype)
+    of_class = (y[:, None] == jnp.arange(num_classes, dtype=y.dtype)[None]).astype(right.dtype)
     return (right @ of_class) / jnp.maximum(of_class.sum(axis=0), 1)
 
 

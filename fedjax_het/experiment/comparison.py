@@ -42,7 +42,7 @@ class Line:
         name: the method.
         global_accuracy: of the global model on the union test set; None without a global model.
         client_accuracy: of each client's own model on the test set reweighted to its labels, [seeds, N].
-        bytes_down: all clients and rounds together, [seeds].
+        bytes_down: all clients and rounds together, [seeds]; 0 for centralised training, which sends no models.
         bytes_up: likewise.
         steps: gradient steps of all clients together, [seeds].
         seconds: wall-clock for all seeds, compilation included.
@@ -136,12 +136,13 @@ def _run(
             raise KeyboardInterrupt
         by_class.append(_class_accuracies(one, state, federation, test))
     both = stack(histories)
+    moves = 0 if name == CENTRALISED else 1
     return Line(
         name,
         both["global/accuracy"][:, -1] if "global/accuracy" in both else None,
         reweighted_accuracy(np.stack(by_class), proportions),
-        both["bytes_down"].sum(axis=1),
-        both["bytes_up"].sum(axis=1),
+        both["bytes_down"].sum(axis=1) * moves,
+        both["bytes_up"].sum(axis=1) * moves,
         np.where(both["present"], both["info/steps"], 0).sum(axis=(1, 2)),
         time.perf_counter() - began,
         both,
@@ -210,8 +211,9 @@ def compare(
             steps = _steps_per_round(lines, federation, solver, rounds, cohort, seeds)
             algorithm = [make("fedavg", problem, _paced(solver, count)) for count in steps]
             everyone = pooled(federation)
-            mixture = np.broadcast_to(proportions, proportions.shape)
-            lines.append(_run(method, algorithm, everyone, test, mixture, keys, rounds, sampling.everyone()))
+            lines.append(
+                _run(method, algorithm, everyone, test, proportions, keys, rounds, sampling.everyone())
+            )
         else:
             algorithm = make(method, problem, solver)
             lines.append(_run(method, algorithm, federation, test, proportions, keys, rounds, sampler))
