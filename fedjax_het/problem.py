@@ -107,6 +107,10 @@ class Problem:
     facts: Facts = static()
     l2: Array | None = None
 
+    def fresh(self, key: Key) -> Model:
+        """`init(key)`, compiled once for all algorithms that share the problem."""
+        return _fresh(self, key)
+
     def ridge(self, params: Params) -> Array:
         """(l2/2)|params|^2, scalar."""
         return jnp.zeros(()) if self.l2 is None else self.l2 / 2 * tree.sum_of_squares(params)
@@ -122,6 +126,9 @@ class Problem:
     def model(self, params: Params, shared: PyTree, own: PyTree) -> Model:
         """A Model whose buffers come from whoever owns them."""
         return Model(params, own if self.facts.buffers == "local" else shared)
+
+
+_fresh = jax.jit(lambda problem, key: problem.init(key))
 
 
 def batch_mean(values: Array, weight: Array) -> Array:

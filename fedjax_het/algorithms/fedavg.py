@@ -58,7 +58,7 @@ class FedAvg:
 
     def init(self, key: Key, federation: Federation) -> tuple[Server, PyTree]:
         """A fresh model; clients keep nothing but buffers that they own."""
-        model = self.problem.init(keys.stream(key, "params"))
+        model = self.problem.fresh(keys.stream(key, "params"))
         server = Server(model.params, self.problem.shared(model.buffers), self.server.init(model.params))
         return server, tree.stack(self.problem.own(model.buffers), federation.num_clients)
 
@@ -87,7 +87,7 @@ class FedAvg:
 
     def join(self, server: Server, client: Client) -> PyTree:
         """Nothing to set up; buffers that clients own start as a fresh model's."""
-        return self.problem.own(self.problem.init(client.key).buffers)
+        return self.problem.own(self.problem.fresh(client.key).buffers)
 
     def traffic(self, server: Server) -> Traffic:
         """d down, d up."""

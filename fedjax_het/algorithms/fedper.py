@@ -56,7 +56,7 @@ class FedPer:
 
     def init(self, key: Key, federation: Federation) -> tuple[Server, Personal]:
         """One fresh model, split: all clients start with the same personal leaves."""
-        model = self.problem.init(keys.stream(key, "params"))
+        model = self.problem.fresh(keys.stream(key, "params"))
         personal, shared = tree.partition(model.params, self.personal)
         server = Server(shared, self.problem.shared(model.buffers), self.server.init(shared))
         own = Personal(personal, self.problem.own(model.buffers))
@@ -95,7 +95,7 @@ class FedPer:
 
     def join(self, server: Server, client: Client) -> Personal:
         """Fresh personal leaves; the newcomer should train them before use."""
-        model = self.problem.init(client.key)
+        model = self.problem.fresh(client.key)
         personal, _ = tree.partition(model.params, self.personal)
         return Personal(personal, self.problem.own(model.buffers))
 

@@ -61,8 +61,8 @@ class Ifca:
     def init(self, key: Key, federation: Federation) -> tuple[Server, Member]:
         """K independent fresh models, the first one every other method's start; nobody has chosen."""
         key = keys.stream(key, "params")
-        first = self.problem.init(key)
-        others = jax.vmap(lambda j: self.problem.init(jax.random.fold_in(key, j)))(
+        first = self.problem.fresh(key)
+        others = jax.vmap(lambda j: self.problem.fresh(jax.random.fold_in(key, j)))(
             jnp.arange(1, self.clusters, dtype=jnp.int32)
         )
         centres = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others)
@@ -136,7 +136,7 @@ class Ifca:
 
     def join(self, server: Server, client: Client) -> Member:
         """A newcomer chooses by its training rows, as members do."""
-        own = self.problem.own(self.problem.init(client.key).buffers)
+        own = self.problem.own(self.problem.fresh(client.key).buffers)
         member = Member(jnp.full((), -1, jnp.int32), own)
         chosen = self.choose(server, dataclasses.replace(client, state=member))
         return Member(chosen, own)

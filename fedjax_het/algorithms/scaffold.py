@@ -63,7 +63,7 @@ class Scaffold:
 
     def init(self, key: Key, federation: Federation) -> tuple[Server, Control]:
         """A fresh model; every control variate zero."""
-        model = self.problem.init(keys.stream(key, "params"))
+        model = self.problem.fresh(keys.stream(key, "params"))
         zero = tree.zeros_like(model.params)
         server = Server(model.params, self.problem.shared(model.buffers), zero)
         own = Control(zero, self.problem.own(model.buffers))
@@ -119,7 +119,7 @@ class Scaffold:
 
     def join(self, server: Server, client: Client) -> Control:
         """A zero control variate."""
-        own = self.problem.own(self.problem.init(client.key).buffers)
+        own = self.problem.own(self.problem.fresh(client.key).buffers)
         return Control(tree.zeros_like(server.params), own)
 
     def traffic(self, server: Server) -> Traffic:

@@ -28,11 +28,6 @@ __all__ = ["block_length", "simulate"]
 LONGEST = 32
 """Rounds of a block at most: what Ctrl-C or a failure can lose, and how often progress shows."""
 
-_initial = jax.jit(
-    lambda round_fn, algorithm, federation, key: initial_state(
-        algorithm, federation, key=key, round_fn=round_fn
-    )
-)
 _block = jax.jit(block, static_argnames=("rounds",))
 _evaluate = jax.jit(evaluate, static_argnames=("executor", "split"))
 
@@ -121,8 +116,7 @@ def simulate(
     began = time.perf_counter()
     fresh = state is None
     if state is None:
-        _typed(key)
-        current: State = _initial(round_fn, algorithm, federation, key)
+        current = initial_state(algorithm, federation, key=_typed(key), round_fn=round_fn)
     else:
         current = _continued(state, round_fn, algorithm, federation)
     start = int(current.round)
@@ -187,9 +181,10 @@ def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federati
     return dataclasses.replace(state, measures=carries)
 
 
-def _typed(key: Any) -> None:
+def _typed(key: Any) -> Key:
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError(f"key must be a typed key, got {type(key).__name__}: pass jax.random.key(seed)")
+    return key
 
 
 def _note(record: Record) -> str:

@@ -110,7 +110,8 @@ class Optax:
     def init(self, params: Params) -> PyTree:
         """The transformation's state before the first step."""
         zero = jnp.zeros((), jnp.int32)
-        return self.build(Clock(zero, zero, zero)).init(params)
+        with jax.numpy_dtype_promotion("standard"):
+            return self.build(Clock(zero, zero, zero)).init(params)
 
     def rate(self, clock: Clock) -> Array:
         """The argument `learning_rate` now, or nan if the transformation has none."""
@@ -120,8 +121,9 @@ class Optax:
 
     def step(self, params: Params, grads: Params, state: PyTree, clock: Clock) -> tuple[Params, PyTree]:
         """(params, state) after one step."""
-        updates, state = self.build(clock).update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes counts and floats
+            updates, state = self.build(clock).update(grads, state, params)
+            return optax.apply_updates(params, updates), state
 
 
 def _ready(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -52,7 +52,8 @@ class Schedule:
     def __call__(self, clock: Clock) -> Array:
         """The number now, a scalar of the default float type."""
         count = {"step": clock.step, "round": clock.round, "local": clock.local}[self.unit]
-        return jnp.asarray(self.function(count), jnp.result_type(float))
+        with jax.numpy_dtype_promotion("standard"):  # optax schedules mix counts and floats
+            return jnp.asarray(self.function(count), jnp.result_type(float))
 
 
 def schedule(function: Callable[..., Any], *numbers: Any, unit: str = "step") -> Schedule:
