@@ -1,0 +1,262 @@
+"""Methods at a degenerate setting are federated averaging, which is gradient descent at a degenerate setting.
+
+In double precision: closeness is to 1e-12, and equality is bit for bit where the arithmetic is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fedjax_het as fh
+from conformance import cases
+from conformance.lab import QUICK, assert_equal
+from fedjax_het import executors, tree
+from fedjax_het.assembly import assemble
+from fedjax_het.construct import pooled
+from fedjax_het.problem import batch_mean
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+DEGREE = 1e-12
+
+_block = jax.jit(
+    lambda round_fn, algorithm, state, federation: fh.make_block(round_fn, 1)(algorithm, state, federation),
+    compiler_options=QUICK,
+)
+_init = jax.jit(
+    lambda round_fn, algorithm, federation, key: fh.initial_state(
+        algorithm, federation, key=key, round_fn=round_fn
+    ),
+    compiler_options=QUICK,
+)
+
+
+def close(a: Any, b: Any) -> None:
+    """The same tree to 1e-12."""
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=DEGREE, atol=DEGREE)
+
+
+def states(
+    algorithm: Any,
+    *,
+    federation: Any = None,
+    sampler: Any = None,
+    weighting: Any = None,
+    rounds: int = 3,
+    between: Callable[[Any], Any] = lambda state: state,
+) -> Iterator[Any]:
+    """The state before each round and after the last."""
+    federation = cases.federation() if federation is None else federation
+    sampler = fh.sampling.scripted(cases.COHORTS) if sampler is None else sampler
+    round_fn = fh.make_round(sampler, executors.vmapped(), weighting=weighting)
+    state = _init(round_fn, algorithm, federation, jax.random.key(0))
+    yield state
+    for _ in range(rounds):
+        state = between(_block(round_fn, algorithm, state, federation)[0])
+        yield state
+
+
+def last(algorithm: Any, **options: Any) -> Any:
+    """The state after the last round."""
+    *_, state = states(algorithm, **options)
+    return state
+
+
+def parts() -> tuple[Any, Any]:
+    """(problem, solver) of the suite."""
+    return cases.problem(cases.federation()), cases.solver()
+
+
+def nothing(path: str) -> bool:
+    """No leaf."""
+    return False
+
+
+def everything(path: str) -> bool:
+    """Every leaf."""
+    return True
+
+
+def without_controls(state: Any) -> Any:
+    """A state of control variates, all of them zero again."""
+    server = dataclasses.replace(state.server, control=tree.zeros_like(state.server.control))
+    return dataclasses.replace(state, server=server, clients=tree.zeros_like(state.clients))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduction:
+    """One line of the lattice.
+
+    Attributes:
+        build: (problem, solver) -> the method at its degenerate setting.
+        exact: whether every operation is the same, so that bits are.
+        options: what the runs of both sides are given.
+        between: applied to the method's state after every round.
+        params: server -> the parameters to compare.
+    """
+
+    build: Callable[[Any, Any], Any]
+    exact: bool = False
+    options: Callable[[], dict[str, Any]] = dict
+    between: Callable[[Any], Any] = lambda state: state
+    params: Callable[[Any], Any] = lambda server: server.params
+
+
+def fedper(problem: Any, solver: Any, personal: Callable[[str], bool]) -> Any:
+    """FedPer with a selector that its factory refuses, since it takes nothing or everything."""
+    algorithm = fh.algorithms.fedper(problem, solver)
+    return dataclasses.replace(algorithm, personal=personal)
+
+
+REDUCTIONS = {
+    "FedProx, mu = 0": Reduction(lambda p, s: fh.algorithms.fedprox(p, s, mu=0.0)),
+    "SCAFFOLD II, controls held at zero": Reduction(
+        lambda p, s: fh.algorithms.scaffold(p, s),
+        options=lambda: {"weighting": fh.weighting.uniform()},
+        between=without_controls,
+    ),
+    "SCAFFOLD I, controls held at zero": Reduction(
+        lambda p, s: fh.algorithms.scaffold(p, s, option="I"),
+        options=lambda: {"weighting": fh.weighting.uniform()},
+        between=without_controls,
+    ),
+    "FedPer, no personal leaf": Reduction(lambda p, s: fedper(p, s, nothing), exact=True),
+    "IFCA, one cluster": Reduction(
+        lambda p, s: fh.algorithms.ifca(p, s, clusters=1),
+        params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
+    ),
+    "FedAvg, SGD of rate 1 at the server": Reduction(
+        lambda p, s: fh.algorithms.fedavg(p, s, server=fh.local.gradient(1.0))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_it_is_federated_averaging(name: str) -> None:
+    reduction, (problem, solver) = REDUCTIONS[name], parts()
+    options = reduction.options()
+    reduced = last(reduction.build(problem, solver), between=reduction.between, **options)
+    average = last(fh.algorithms.fedavg(problem, solver), **options)
+    if reduction.exact:
+        assert_equal(tree.combine(reduced.server.params, reduced.server.params), average.server.params)
+    else:
+        close(reduction.params(reduced.server), average.server.params)
+
+
+def test_controls_that_move_are_not_federated_averaging() -> None:
+    """The row above is not empty: from the second round on, controls matter."""
+    problem, solver = parts()
+    first, second, third, _ = states(fh.algorithms.scaffold(problem, solver))
+    average = list(states(fh.algorithms.fedavg(problem, solver), weighting=fh.weighting.uniform()))
+    close(first.server.params, average[0].server.params)
+    close(second.server.params, average[1].server.params)
+    gap = tree.subtract(third.server.params, average[2].server.params)
+    assert float(tree.sum_of_squares(gap)) > 1e-6
+
+
+def test_local_training_is_everything_personal() -> None:
+    problem, solver = parts()
+    alone, personal = last(fh.algorithms.local_only(problem, solver)), last(fedper(problem, solver, everything))
+    assert_equal(alone.clients, personal.clients)
+
+
+def test_local_training_does_not_depend_on_who_else_takes_part() -> None:
+    problem, solver = parts()
+    algorithm = fh.algorithms.local_only(problem, solver)
+    together = last(algorithm, sampler=fh.sampling.everyone(), rounds=2)
+    for client in (2, 4):
+        alone = last(algorithm, sampler=fh.sampling.fixed([client]), rounds=2)
+        mine = jax.tree.map(lambda leaf, client=client: leaf[client], (alone.clients, together.clients))
+        close(*mine)
+
+
+# --- gradient descent -----------------------------------------------------------------------------------------
+
+
+RATE = 0.3
+
+
+def descent() -> Any:
+    """One epoch of one full batch: a gradient step."""
+    return fh.local.sgd(RATE, batch_size=None, epochs=1)
+
+
+def step(problem: Any, params: Any, x: Any, y: Any) -> Any:
+    """One step of gradient descent on the mean loss of these rows."""
+
+    def loss(params: Any) -> Any:
+        out, _ = problem.apply(params, (), x)
+        return batch_mean(problem.losses(out, y), jnp.ones(x.shape[0]))
+
+    return tree.subtract(params, tree.scale(RATE, jax.grad(loss)(params)))
+
+
+def everyone_steps(federation: Any, **options: Any) -> list[Any]:
+    """The models of federated averaging with gradient steps and all clients."""
+    algorithm = fh.algorithms.fedavg(cases.problem(federation), descent())
+    options = {"sampler": fh.sampling.everyone(), "rounds": 2, **options}
+    return [state.server.params for state in states(algorithm, federation=federation, **options)]
+
+
+def test_full_batches_of_all_clients_are_gradient_descent() -> None:
+    federation = cases.federation()
+    rows = federation.train.index
+    x, y = federation.x[rows], federation.y[rows]
+    start, *rest = everyone_steps(federation)
+    problem = cases.problem(federation)
+    for params in rest:
+        start = step(problem, start, x, y)
+        close(params, start)
+
+
+def test_pooled_rows_are_one_client_of_gradient_descent() -> None:
+    federation = cases.federation()
+    close(everyone_steps(federation), everyone_steps(pooled(federation)))
+
+
+def held(federation: Any) -> list[np.ndarray]:
+    """Training rows of each client."""
+    index, offset, size = (np.asarray(part) for part in jax.tree.leaves(federation.train))
+    return [index[begin : begin + count] for begin, count in zip(offset[0], size[0])]
+
+
+def test_every_client_twice_is_the_same_step() -> None:
+    federation = cases.federation()
+    twice = assemble(cases.pool(), held(federation) * 2)
+    close(everyone_steps(federation), everyone_steps(twice))
+
+
+def test_every_row_twice_is_the_same_step() -> None:
+    federation = cases.federation()
+    twice = assemble(cases.pool(), [np.tile(rows, 2) for rows in held(federation)])
+    close(everyone_steps(federation), everyone_steps(twice))
+
+
+def test_renumbering_clients_renumbers_their_states() -> None:
+    order = np.random.default_rng(0).permutation(len(cases.SIZES))
+    federation = cases.federation()
+    rows = held(federation)
+    renumbered = assemble(cases.pool(), [rows[k] for k in order])
+    algorithm = fh.algorithms.scaffold(cases.problem(federation), descent())
+    options = {"sampler": fh.sampling.everyone(), "rounds": 2}
+    before = last(algorithm, federation=federation, **options)
+    after = last(algorithm, federation=renumbered, **options)
+    close(after.server, before.server)
+    close(after.clients, tree.take(before.clients, jnp.asarray(order, jnp.int32)))
+
+
+@pytest.mark.parametrize("option", ["I", "II"])
+def test_the_global_control_is_the_mean_of_all_clients_controls(option: str) -> None:
+    """After partial rounds too, the empty client counting as one of N."""
+    problem, solver = parts()
+    for state in states(fh.algorithms.scaffold(problem, solver, option=option)):
+        close(state.server.control, jax.tree.map(lambda leaf: leaf.mean(axis=0), state.clients.control))
+    assert float(tree.sum_of_squares(state.server.control)) > 1e-6
