@@ -56,7 +56,7 @@ def number(
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}{tail}") from None
-    if isinstance(value, (bool, str, bytes)):
+    if value is None or isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{name} must be a number, got {value!r}{tail}")
     wanted = [
         ("finite", np.isfinite(array)),
