@@ -17,55 +17,19 @@ from fedjax_het import keys, tree
 from fedjax_het.local import Solver
 from fedjax_het.problem import Model, Problem, full_loss, objective
 from fedjax_het.typing import Array, Key, Params, PyTree, static
+from probes.two_parts import two_parts
 
-__all__ = ["CflLike", "Member", "Server", "cfl_like", "two_parts"]
+__all__ = ["CflLike", "Server", "cfl_like"]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """params and buffers [K, ...]; label of each client, int32 [N]; clusters in use, int32 scalar."""
+    """params [K, ...]; label of each client, int32 [N]; clusters in use, int32 scalar."""
 
     params: Params
-    buffers: PyTree
     label: Array
     used: Array
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """label: -1 for members, whose label the server keeps; that of the nearest cluster for newcomers."""
-
-    label: Array
-    buffers: PyTree
-
-
-def two_parts(similarity: Array, member: Array) -> tuple[Array, Array]:
-    """The split of the members whose largest similarity across is smallest (Kruskal, stopped at two parts).
-
-    Args:
-        similarity: float [C, C], symmetric.
-        member: bool [C].
-
-    Returns:
-        (the smaller part bool [C], the largest similarity across, scalar; -inf with fewer than two members).
-    """
-    count = member.shape[0]
-    pairs = member[:, None] & member[None, :]
-
-    def across(part: Array) -> Array:
-        return jnp.where(pairs & (part[:, None] != part[None, :]), similarity, -jnp.inf)
-
-    def merge(_: Array, part: Array) -> Array:
-        nearest = jnp.argmax(across(part))
-        return jnp.where(part == part[nearest % count], part[nearest // count], part)
-
-    members = jnp.sum(member, dtype=jnp.int32)
-    part = jax.lax.fori_loop(0, members - 2, merge, jnp.arange(count, dtype=jnp.int32))
-    side = member & (part != part[jnp.argmax(member)])
-    smaller = jnp.where(2 * jnp.sum(side, dtype=jnp.int32) > members, member & ~side, side)
-    return smaller, jnp.max(across(part))
 
 
 @jax.tree_util.register_dataclass
@@ -92,38 +56,31 @@ class CflLike:
     gamma: Array
     clusters: int = static()
 
-    def init(self, key: Key, federation: fh.Federation) -> tuple[Server, Member]:
-        """Everyone in cluster 0."""
-        model = self.problem.init(keys.stream(key, "params"))
-        stacked = tree.stack((model.params, self.problem.shared(model.buffers)), self.clusters)
+    def init(self, key: Key, federation: fh.Federation) -> tuple[Server, Array]:
+        """Everyone in cluster 0. A client's state is -1 (the server keeps its label), or a newcomer's label."""
+        params = tree.stack(self.problem.init(keys.stream(key, "params")).params, self.clusters)
         label = jnp.zeros((federation.num_clients,), jnp.int32)
-        member = Member(jnp.full((), -1, jnp.int32), self.problem.own(model.buffers))
-        server = Server(*stacked, label, jnp.ones((), jnp.int32))
-        return server, tree.stack(member, federation.num_clients)
-
-    def personalise(self, server: Server, client: fh.Client) -> Model:
-        """The model of the client's cluster."""
-        params, buffers = tree.take((server.params, server.buffers), self.label(server, client))
-        return self.problem.model(params, buffers, client.state.buffers)
+        return Server(params, label, jnp.ones((), jnp.int32)), label - 1
 
     def label(self, server: Server, client: fh.Client) -> Array:
         """The client's cluster, int32 scalar."""
-        return jnp.where(client.state.label < 0, server.label[client.id], client.state.label)
+        return jnp.where(client.state < 0, server.label.at[client.id].get(mode="clip"), client.state)
+
+    def personalise(self, server: Server, client: fh.Client) -> Model:
+        """The model of the client's cluster."""
+        return Model(tree.take(server.params, self.label(server, client)), ())
 
     def client_update(self, server: Server, client: fh.Client) -> fh.Report:
         """Local work from the cluster's model; summed in its place, and flat for the server to compare."""
         start, label = self.personalise(server, client), self.label(server, client)
-        solution = self.solver.solve(
-            client.key, objective(self.problem), start, client.data, round_=client.round, work=client.work
-        )
+        f = objective(self.problem)
+        solution = self.solver.solve(client.key, f, start, client.data, round_=client.round, work=client.work)
         delta = tree.subtract(solution.params, start.params)
         share = jax.nn.one_hot(label, self.clusters, dtype=client.weight.dtype) * client.weight
-        summed = (delta, self.problem.shared(solution.buffers))
-        total = jax.tree.map(lambda leaf: share.reshape(-1, *[1] * leaf.ndim) * leaf[None], summed)
+        total = jax.tree.map(lambda leaf: share.reshape(-1, *[1] * leaf.ndim) * leaf[None], delta)
         flat = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(delta)])
-        state = Member(client.state.label, self.problem.own(solution.buffers))
         info = {**solution.info, "label": label}
-        return fh.Report(state, (*total, share), each=flat, info=info, local=solution.model)
+        return fh.Report(client.state, (total, share), each=flat, info=info, local=solution.model)
 
     def server_update(self, server: Server, total: PyTree, each: PyTree, cohort: fh.Cohort, key: Key) -> Server:
         """The mean in every cluster that stays whole; two copies of the model where one splits."""
@@ -135,8 +92,7 @@ class CflLike:
         unit = each / jnp.where(moved, length, 1)[:, None]
         member = moved[None, :] & (label[None, :] == jnp.arange(self.clusters, dtype=jnp.int32)[:, None])
         smaller, cross = jax.vmap(two_parts, (None, 0))(unit @ unit.T, member)
-        delta, buffers, weight = total
-        mean, blend = jax.vmap(tree.divide)((delta, buffers), weight)
+        mean = jax.vmap(tree.divide)(*total)
         most = jnp.max(jnp.where(member, length[None, :], 0), axis=1)
         still = jnp.sqrt(jax.vmap(tree.sum_of_squares)(mean)) < self.ratio * most
         splits = still & (jnp.sum(member, axis=1) > 2)
@@ -146,13 +102,11 @@ class CflLike:
         leaves = splits[label] & jnp.any(smaller, axis=0)
         target = jnp.where(cohort.present, cohort.id, cohort.population)
         labels = server.label.at[target].set(jnp.where(leaves, child[label], label), mode="drop")
-        received = (server.params, server.buffers)
-        stepped = (tree.add(server.params, mean), blend)
-        models = jax.vmap(tree.where)((weight > 0) & ~splits, stepped, received)
+        stepped = jax.vmap(tree.where)(splits, server.params, tree.add(server.params, mean))
         rows = jnp.arange(self.clusters, dtype=jnp.int32)
         origin = rows.at[jnp.where(splits, child, self.clusters)].set(rows, mode="drop")
         used = server.used + jnp.sum(splits, dtype=jnp.int32)
-        return Server(*tree.take(models, origin), labels, used)
+        return Server(tree.take(stepped, origin), labels, used)
 
     def predict(self, model: Model, x: Array) -> PyTree:
         """The model's outputs."""
@@ -162,20 +116,19 @@ class CflLike:
         """There is no one global model."""
         return
 
-    def join(self, server: Server, client: fh.Client) -> Member:
+    def join(self, server: Server, client: fh.Client) -> Array:
         """The cluster in use whose model fits the newcomer's training rows best."""
-        own = self.problem.own(self.problem.init(client.key).buffers)
 
-        def loss(params: Params, buffers: PyTree) -> Array:
-            return full_loss(self.problem, self.problem.model(params, buffers, own), client.data)
+        def loss(params: Params) -> Array:
+            return full_loss(self.problem, Model(params, ()), client.data)
 
-        losses = jax.vmap(loss)(server.params, server.buffers)
         in_use = jnp.arange(self.clusters, dtype=jnp.int32) < server.used
-        return Member(jnp.argmin(jnp.where(in_use, losses, jnp.inf)).astype(jnp.int32), own)
+        losses = jnp.where(in_use, jax.vmap(loss)(server.params), jnp.inf)
+        return jnp.argmin(losses).astype(jnp.int32)
 
     def traffic(self, server: Server) -> fh.Traffic:
         """d down, d up."""
-        size = tree.num_bytes((server.params, server.buffers)) // self.clusters
+        size = tree.num_bytes(server.params) // self.clusters
         return fh.Traffic(size, size)
 
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import fedjax_het as fh
 from fedjax_het import tree
 from fedjax_het.local import Plan, Solver, fold
-from fedjax_het.problem import Model, Problem, full_mean
+from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array, Key, PyTree, static
 
-__all__ = ["DualSdca", "Gap", "Server", "dual_sdca"]
+__all__ = ["DualSdca", "Server", "dual_sdca"]
 
 
 @jax.tree_util.register_dataclass
@@ -154,38 +154,3 @@ def dual_sdca(
     fh.check.known("loss", loss, ("squared", "hinge"))
     strength = fh.check.number("strength", strength, above=0)
     return DualSdca(problem, solver.plan, fh.weighting.uniform(), strength, loss, learns)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Gap:
-    """Measure: primal minus dual objective over everyone, each sum in the clients' own terms.
-
-    tr(W Sigma^-1 W') lambda/2 = 1/2 sum_t w_t . b_t, so no client needs another's.
-    """
-
-    def init(self, algorithm: DualSdca, server: Server) -> PyTree:
-        """Nothing to remember."""
-        return ()
-
-    def client(
-        self, carry: PyTree, algorithm: DualSdca, server: Server, client: fh.Client, report: Any
-    ) -> tuple[PyTree, PyTree]:
-        """Total: primal and dual terms. Each: |b_t - X_t' alpha_t / n_t|."""
-        w, image = algorithm.weights(server, client), server.images[client.id]
-
-        def values(batch: fh.Batch) -> tuple[Array, Array, Array]:
-            alpha = client.state.at[batch.position].get(mode="clip")
-            x, y = batch.x.reshape(batch.x.shape[0], -1), batch.y
-            return algorithm.primal(x @ w, y), algorithm.conjugate(alpha, y), alpha[:, None] * x
-
-        loss, conjugate, own = full_mean(values, client.data)
-        half = jnp.sum(w * image) / 2
-        return (loss + half, -conjugate - half), jnp.max(jnp.abs(own - image))
-
-    def finish(
-        self, carry: PyTree, server: Server, total: PyTree, each: PyTree, cohort: fh.Cohort
-    ) -> tuple[dict[str, Array], PyTree]:
-        """The two objectives, their gap, and how far B is from the dual variables."""
-        primal, dual = total
-        return {"primal": primal, "dual": dual, "gap": primal - dual, "apart": jnp.max(each)}, carry

@@ -16,7 +16,22 @@ from fedjax_het.typing import PyTree
 
 __all__ = ["host_round", "to_host"]
 
-_draw, _body = jax.jit(draw), jax.jit(body)
+_draw = jax.jit(draw)
+
+
+@jax.jit
+def _body(
+    round_fn: Round,
+    algorithm: Any,
+    federation: fh.Federation,
+    state: fh.State,
+    cohort: fh.Cohort,
+    states: PyTree,
+) -> Outcome:
+    # N is a constant of the round on the device, and XLA divides by a constant and by an argument differently
+    population = jnp.asarray(federation.num_clients, jnp.int32)
+    cohort = dataclasses.replace(cohort, population=population)
+    return body(round_fn, algorithm, federation, state, cohort, states)
 
 
 def to_host(state: fh.State) -> tuple[fh.State, PyTree]:
