@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # so that `jax.jit(round_fn)` can hash it whatever its leaves
 class Round:
     """One round as a pytree callable: (algorithm, state, federation) -> (state, log).
 
