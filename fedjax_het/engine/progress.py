@@ -23,7 +23,7 @@ def bar(label: str, total: int, show: bool | None = None) -> Iterator[Callable[[
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=show)
     if not (show or console.is_terminal or console.is_jupyter):
         yield lambda rounds, note: None
         return

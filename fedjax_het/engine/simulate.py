@@ -129,13 +129,14 @@ def simulate(
     def settle(pending: tuple[State, State, Any, Evaluation | None]) -> State:
         """Read what came back from a block."""
         before, after, logs, seen = pending
-        logs = jax.device_get(logs)
+        # all of the waiting comes first: Ctrl-C must not leave half a block in the record
+        logs, seen = jax.device_get((logs, seen))
         first = int(before.round)
         if on_nonfinite == "raise" and not logs["sound"].all():
             raise blame(round_fn, algorithm, before, federation, len(logs["sound"]), record.history())
         record.add_rounds(first, logs, time.perf_counter() - began)
         if seen is not None:
-            record.add_evaluation(first + len(logs["sound"]), jax.device_get(seen))
+            record.add_evaluation(first + len(logs["sound"]), seen)
         return after
 
     name = type(algorithm).__name__
