@@ -139,7 +139,8 @@ def _finite(report: Report) -> bool:
 
 
 def _bad_leaf(report: Report) -> str:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(_parts(report)):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(leaf))):
-            return jax.tree_util.keystr(path, simple=True, separator="/")
+    for name, part in _parts(report).items():  # the upload first
+        for path, leaf in jax.tree_util.tree_leaves_with_path({name: part}):
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(leaf))):
+                return jax.tree_util.keystr(path, simple=True, separator="/")
     return "the upload"
