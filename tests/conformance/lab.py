@@ -20,11 +20,9 @@ from fedjax_het.engine.rounds import block
 
 __all__ = ["QUICK", "Lab", "assert_close", "assert_equal", "guarded"]
 
-QUICK = {"xla_backend_optimization_level": 0}
-"""Compiler options of programs that are compared within a tolerance: half the time to compile.
-
-What is compared bit for bit in float32 is compiled as it ships.
-"""
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+"""Compiler options that quarter the time to compile. `simulate` and eager calls compile as they ship,
+everything else is quick."""
 
 SPARE = 3
 """Absent slots of the arranged cohort."""
@@ -94,11 +92,7 @@ class Lab:
         self.slots = self._drawn().shape[0]
         self.spare = 0 if case.full_participation else SPARE
         self.round = self.make_round(executors.vmapped(), self.arranged())
-        options = QUICK if double else None
-        self._run = jax.jit(lambda r, a, s, f: block(r, a, s, f, rounds=1), compiler_options=options)
-        self._init = jax.jit(
-            lambda r, a, f, key: fh.initial_state(a, f, key=key, round_fn=r), compiler_options=QUICK
-        )
+        self._run = jax.jit(lambda r, a, s, f: block(r, a, s, f, rounds=1), compiler_options=QUICK)
 
     def _sampler(self, own: bool) -> Any:
         if self.case.full_participation:
@@ -132,7 +126,8 @@ class Lab:
 
     def init(self, seed: int = 0) -> Any:
         """The state before round 0."""
-        return self._init(self.round, self.algorithm, self.federation, jax.random.key(seed))
+        key = jax.random.key(seed)
+        return fh.initial_state(self.algorithm, self.federation, key=key, round_fn=self.round)
 
     def run(self, state: Any, *, algorithm: Any = None, federation: Any = None, order: Any = None) -> Any:
         """(state, log) of one round in the shared program, a block of one round; guarded."""
@@ -174,3 +169,31 @@ class Lab:
         """The ids of the clients of the round after `warm`."""
         log = self.done[1]
         return np.asarray(log["id"])[np.asarray(log["present"])]
+
+    def simulate(self, *, algorithm: Any = None, rounds: int, **begin: Any) -> Any:
+        """(state, history) of `simulate` with the shared round, in blocks of two, scored on training rows."""
+        round_fn = self.round
+        return fh.simulate(
+            self.algorithm if algorithm is None else algorithm,
+            self.federation,
+            rounds=rounds,
+            sampler=round_fn.sampler,
+            executor=round_fn.executor,
+            measures=round_fn.measures,
+            weighting=round_fn.weighting,
+            hook=round_fn.hook,
+            on_nonfinite=round_fn.on_nonfinite,
+            every=2,
+            split="train",
+            **begin,
+        )
+
+    @functools.cached_property
+    def short(self) -> Any:
+        """(state, history) of two rounds."""
+        return self.simulate(rounds=2, key=jax.random.key(0))
+
+    @functools.cached_property
+    def long(self) -> Any:
+        """(state, history) of twenty rounds from the same key."""
+        return self.simulate(rounds=20, key=jax.random.key(0))
