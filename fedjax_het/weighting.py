@@ -64,9 +64,10 @@ def given(weights: Any) -> Any:
         TypeError, ValueError: not numbers, negative, or all zero.
     """
     if not isinstance(weights, Tracer):
-        weights = number("weights", weights, least=0)
+        values = number("weights", weights, least=0, remedy="0 leaves a client out")
         require(
-            weights.ndim == 1 and bool(np.any(np.asarray(weights) > 0)),
-            f"weights must be one number a client, some of them positive, got shape {weights.shape}",
+            values.ndim == 1 and bool(np.any(np.asarray(values) > 0)),
+            f"weights must be one number a client, not all zero, got {weights!r}: 0 leaves a client out",
         )
+        weights = values
     return jax.tree_util.Partial(_given, weights)

@@ -169,4 +169,4 @@ def ifca(problem: Problem, solver: Solver, *, clusters: int = 2) -> Ifca:
         Members are weighted by n_k within their cluster by default, so that K = 1 is FedAvg (the authors'
         FEMNIST code does the same, their MNIST code weights uniformly). Ties are broken at random.
     """
-    return Ifca(problem, solver, proportional(), positive_int("clusters", clusters))
+    return Ifca(problem, solver, proportional(), positive_int("clusters", clusters, remedy="1 is FedAvg"))

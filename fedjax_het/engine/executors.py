@@ -231,7 +231,8 @@ def chunked(size: int, inner: Executor | None = None) -> Chunked:
     Raises:
         TypeError, ValueError: `size` is not a whole number of at least 1.
     """
-    return Chunked(positive_int("size", size), Vmapped() if inner is None else inner)
+    size = positive_int("size", size, remedy="looped() takes one client at a time")
+    return Chunked(size, Vmapped() if inner is None else inner)
 
 
 def sharded(mesh: Mesh | None = None, inner: Executor | None = None) -> Sharded:

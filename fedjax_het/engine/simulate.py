@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.check import positive_int, require
+from fedjax_het.check import known, positive_int, require
 from fedjax_het.engine.evaluate import Evaluation, evaluate
 from fedjax_het.engine.executors import auto
 from fedjax_het.engine.history import History
@@ -20,7 +20,7 @@ from fedjax_het.engine.record import Record
 from fedjax_het.engine.rounds import block, make_round
 from fedjax_het.engine.sampling import everyone
 from fedjax_het.engine.state import State, initial_state
-from fedjax_het.federation import Federation
+from fedjax_het.federation import SPLITS, Federation
 from fedjax_het.typing import Key
 
 __all__ = ["block_length", "simulate"]
@@ -101,11 +101,13 @@ def simulate(
         TypeError, ValueError: an argument of the wrong kind or range; before anything is compiled.
         NonFiniteError: see `on_nonfinite`.
     """
-    rounds = positive_int("rounds", rounds)
+    rounds = positive_int("rounds", rounds, remedy="a run has at least one")
+    known("split", split, SPLITS)
     every = None if every is None else positive_int("every", every, remedy="None evaluates at the end only")
     require(
         (key is None) != (state is None),
-        "key or state must be given, not both: key=jax.random.key(0) begins a run, state= continues one",
+        f"key or state must be given, and not both, got {'neither' if key is None else 'both'}: "
+        "key=jax.random.key(0) begins a run, state= continues one",
     )
     sampler = everyone() if sampler is None else sampler
     executor = auto() if executor is None else executor
@@ -184,7 +186,8 @@ def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federati
 
 def _typed(key: Any) -> Key:
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key must be a typed key, got {type(key).__name__}: pass jax.random.key(seed)")
+        got = f"an array of {key.dtype}" if isinstance(key, jax.Array) else type(key).__name__
+        raise TypeError(f"key must be a typed key, got {got}: pass jax.random.key(seed)")
     return key
 
 

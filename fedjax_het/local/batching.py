@@ -95,7 +95,8 @@ def plan(
         f"epochs and steps must not both be given, got epochs={epochs!r}, steps={steps!r}: choose one",
     )
     unit, amount = ("steps", steps) if steps is not None else ("epochs", 1 if epochs is None else epochs)
-    return Plan(whole(unit, amount), unit, batch_size, shuffle, None)
+    amount = whole(unit, amount, remedy="local work is at least one pass or one step")
+    return Plan(amount, unit, batch_size, shuffle, None)
 
 
 def fold(

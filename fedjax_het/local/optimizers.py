@@ -78,7 +78,7 @@ def gradient(learning_rate: Any, momentum: Any = None) -> Gradient:
         TypeError, ValueError: a number of the wrong kind or range.
     """
     if momentum is not None:
-        momentum = number("momentum", momentum, least=0, below=1)
+        momentum = number("momentum", momentum, least=0, below=1, remedy="0.9 is usual, None is plain SGD")
     return Gradient(rate("learning_rate", learning_rate), momentum)
 
 
@@ -153,19 +153,25 @@ def optimizer(factory: Any, **arguments: Any) -> Optax:
             )
         return Optax({}, Bound(_ready, (factory,)), ())
     if not callable(factory):
-        raise TypeError(f"factory must be a function such as optax.adam, got {factory!r}")
+        raise TypeError(
+            f"factory must be callable, got {factory!r}: pass the function itself, such as optax.adam"
+        )
     numbers: dict[str, Array | Schedule] = {}
     options = []
     for name, value in sorted(arguments.items()):
         if name == "learning_rate":
             numbers[name] = rate(name, value)
         elif isinstance(value, (float, np.floating, np.ndarray, jax.Array, Schedule)):
-            numbers[name] = value if isinstance(value, Schedule) else number(name, value)
+            remedy = "pass a finite number or a schedule"
+            numbers[name] = value if isinstance(value, Schedule) else number(name, value, remedy=remedy)
         else:
             options.append((name, value))
-    zero = jnp.zeros((), jnp.int32)
+    zero: Any = np.zeros((), np.int32)  # of NumPy: nothing is compiled here
     now = {name: value_at(value, Clock(zero, zero, zero)) for name, value in numbers.items()}
     made: Any = factory(**now, **dict(options))
     if not isinstance(made, optax.GradientTransformation):
-        raise TypeError(f"factory must return an optax.GradientTransformation, got {type(made).__name__}")
+        raise TypeError(
+            f"factory must return an optax.GradientTransformation, got {type(made).__name__}: "
+            "pass a function such as optax.adam"
+        )
     return Optax(numbers, cast(Callable[..., optax.GradientTransformation], factory), tuple(options))

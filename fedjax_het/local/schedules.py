@@ -85,7 +85,9 @@ def inverse_time(numerator: Any, offset: Any, *, unit: str = "step") -> Schedule
     Raises:
         ValueError: a number that is not positive.
     """
-    numerator, offset = number("numerator", numerator, above=0), number("offset", offset, above=0)
+    remedy = "a step size is positive"
+    numerator = number("numerator", numerator, above=0, remedy=remedy)
+    offset = number("offset", offset, above=0, remedy=remedy)
     return schedule(_inverse_time, numerator, offset, unit=unit)
 
 
@@ -99,7 +101,9 @@ def geometric(initial: Any, factor: Any, *, unit: str = "round") -> Schedule:
     Raises:
         ValueError: a number that is not positive.
     """
-    initial, factor = number("initial", initial, above=0), number("factor", factor, above=0)
+    remedy = "a step size is positive"
+    initial = number("initial", initial, above=0, remedy=remedy)
+    factor = number("factor", factor, above=0, remedy=remedy)
     return schedule(_geometric, initial, factor, unit=unit)
 
 

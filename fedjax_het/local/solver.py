@@ -234,7 +234,8 @@ def scanned(solver: Solver, most: int) -> Solver:
     Raises:
         TypeError, ValueError: `most` is not a whole number of at least 1.
     """
-    return dataclasses.replace(solver, plan=dataclasses.replace(solver.plan, most=positive_int("most", most)))
+    most = positive_int("most", most, remedy="give the steps of the client with the most work")
+    return dataclasses.replace(solver, plan=dataclasses.replace(solver.plan, most=most))
 
 
 def traced(solver: Solver, probe: Probe, room: int) -> Solver:
@@ -243,4 +244,5 @@ def traced(solver: Solver, probe: Probe, room: int) -> Solver:
     Raises:
         TypeError, ValueError: `room` is not a whole number of at least 1.
     """
-    return dataclasses.replace(solver, probe=probe, room=positive_int("room", room))
+    room = positive_int("room", room, remedy="give the number of local steps to record")
+    return dataclasses.replace(solver, probe=probe, room=room)
