@@ -1,7 +1,7 @@
 """fedjax_het: federated learning on heterogeneous clients, simulated as one compiled JAX program."""
 
 from fedjax_het import algorithms, analysis, datasets, heterogeneity, keys, local, models, tree, weighting
-from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithm import Client, Cohort, Report, Traffic, Upload
 from fedjax_het.construct import from_clients, from_groups, from_index_lists, pooled
 from fedjax_het.engine import (
     History,
@@ -42,6 +42,7 @@ __all__ = [
     "State",
     "Traffic",
     "Transform",
+    "Upload",
     "adapt",
     "algorithms",
     "analysis",

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from fedjax_het.federation import Data, Federation
 from fedjax_het.problem import Problem
-from fedjax_het.typing import Array, Key, PyTree
+from fedjax_het.typing import Array, Key, PyTree, static
 
-__all__ = ["Algorithm", "Client", "Cohort", "Report", "Traffic", "Weighting"]
+__all__ = ["Algorithm", "Client", "Cohort", "Report", "Traffic", "Upload", "Weighting"]
 
 
 @jax.tree_util.register_dataclass
@@ -53,14 +53,14 @@ class Cohort:
 
     Attributes:
         id: client numbers, int32 [C]; an absent slot holds N.
-        present: bool [C]. Empty clients are absent. In `server_update`, so are clients left out because they
-            reported NaN or infinity.
+        present: bool [C]. Empty clients and clients with no work are absent. In `server_update`, so are
+            clients left out because they reported NaN or infinity.
         weight: omega, float [C]; 0 where absent.
         multiplicity: how often the client was drawn (sampling with replacement), float [C].
         work: fraction of local work, float [C].
         round: the round's number, int32 scalar.
-        population: N, int32 scalar.
         rows: training rows of the whole federation in this phase, float scalar.
+        population: N; static, so that a body compiled apart from gather and scatter computes the same bits.
     """
 
     id: Array
@@ -69,8 +69,8 @@ class Cohort:
     multiplicity: Array
     work: Array
     round: Array
-    population: Array
     rows: Array
+    population: int = static()
 
     @property
     def mass(self) -> Array:
@@ -96,6 +96,18 @@ class Report:
     each: PyTree = ()
     info: dict[str, Array] = dataclasses.field(default_factory=dict)
     local: PyTree = ()
+
+
+class Upload(NamedTuple):
+    """What a client sends, as a round's hook sees it.
+
+    Attributes:
+        total: `Report.total`, already multiplied by the client's weight where the algorithm does so.
+        each: `Report.each`.
+    """
+
+    total: PyTree
+    each: PyTree
 
 
 @dataclasses.dataclass(frozen=True)

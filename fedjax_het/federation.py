@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_het.pool import PoolSpec
+from fedjax_het.pool import Pool, PoolSpec
 from fedjax_het.typing import Array, PyTree, static
 
 __all__ = ["Batch", "Data", "Federation", "FederationSpec", "Rows", "Transform", "cycle", "pool_rows"]
@@ -227,6 +227,11 @@ class Federation:
     def num_clients(self) -> int:
         """N."""
         return self.spec.num_clients
+
+    @property
+    def pool(self) -> Pool:
+        """The pool of all examples."""
+        return Pool(self.x, self.y, self.spec.pool)
 
     def phase(self, round_: Array) -> Array:
         """The phase of a round, int32 scalar."""

@@ -36,7 +36,7 @@ class Measure(Protocol):
         ...
 
     def finish(
-        self, carry: PyTree, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
+        self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
     ) -> tuple[dict[str, Array], PyTree]:
         """(values by name, the next carry)."""
         ...

@@ -75,6 +75,7 @@ class Facts:
             client keeps its own).
         head: path prefixes of the leaves that form the head, such as ("head",); () if unknown.
         norm: path prefixes or names of normalisation layers; () if there are none or unknown.
+        masked: whether `Problem.apply` takes the rows' weights and keeps fillers out of batch statistics.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Facts:
     buffers: str = "none"
     head: tuple[str, ...] = ()
     norm: tuple[str, ...] = ()
+    masked: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -93,7 +95,8 @@ class Problem:
 
     Attributes:
         init: key -> Model.
-        apply: (params, buffers, x, key=None, train=False) -> (out, buffers).
+        apply: (params, buffers, x, key=None, train=False) -> (out, buffers); in training it also gets
+            weight=float [B] if `facts.masked`.
         losses: (out, y) -> float [B].
         metrics: (out, y) -> {name: float [B]}; their mean over rows is the metric.
         facts: what is known of it.
@@ -146,7 +149,8 @@ def objective(problem: Problem, *, train: bool = True) -> Objective:
     """
 
     def plain(params: Params, buffers: PyTree, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        out, buffers = problem.apply(params, buffers, batch.x, key, train=train)
+        rows = {"weight": batch.weight} if train and problem.facts.masked else {}
+        out, buffers = problem.apply(params, buffers, batch.x, key, train=train, **rows)
         loss = batch_mean(problem.losses(out, batch.y), batch.weight)
         if problem.l2 is not None:
             loss = loss + problem.ridge(params)

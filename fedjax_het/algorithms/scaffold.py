@@ -96,7 +96,7 @@ class Scaffold:
         """x <- x + eta_g * mean delta;  c <- c + sum of shifts / N, N counting every registered client."""
         mean = tree.divide(total["delta"], total["weight"])
         step = self.server_learning_rate * cohort.mass
-        population = cohort.population.astype(jnp.result_type(float))
+        population = jnp.asarray(cohort.population, jnp.result_type(float))
         return Server(
             tree.add(server.params, tree.scale(step, mean)),
             tree.divide(total["buffers"], total["weight"]),
@@ -160,5 +160,7 @@ def scaffold(
             f"option must be 'I' for a solver that is not plain SGD, got 'II' with a {solver.kind} solver: the "
             "displacement is not the sum of the gradients"
         )
-    rate = number("server_learning_rate", server_learning_rate, above=0)
+    rate = number(
+        "server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean update as it is"
+    )
     return Scaffold(problem, solver, rate, uniform(), option)

@@ -39,7 +39,7 @@ class GradientDissimilarity:
         return (weight, tree.scale(weight, apart), weight * tree.sum_of_squares(apart)), ()
 
     def finish(
-        self, carry: PyTree, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
+        self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
     ) -> tuple[dict[str, Array], PyTree]:
         """G^2, |mean gradient|^2 and B^2; the mean gradient is the next reference."""
         weight, apart, squares = total

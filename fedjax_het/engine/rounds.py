@@ -1,7 +1,7 @@
 """A round: gather, body, scatter. Runs any algorithm and names none.
 
 Gather and scatter touch the states of all N clients; the body sees a cohort only, so a store elsewhere (host
-memory, other devices) can take their place: see `draw`, `body` and `State`.
+memory, other devices) can take their place between `draw`, `body` and `advance`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,25 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys, tree
-from fedjax_het.algorithm import Cohort, Report
+from fedjax_het.algorithm import Cohort, Report, Upload
 from fedjax_het.check import known
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import Seen, State
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Array, PyTree, static
 
-__all__ = ["NONFINITE", "Outcome", "Round", "block", "body", "draw", "make_block", "make_round"]
+__all__ = [
+    "NONFINITE",
+    "Outcome",
+    "Round",
+    "advance",
+    "block",
+    "body",
+    "draw",
+    "make_block",
+    "make_round",
+    "scatter",
+]
 
 NONFINITE = ("raise", "drop")
 """raise: `simulate` stops and names the client; drop: clients reporting NaN or infinity count as absent."""
@@ -55,7 +66,7 @@ class Round:
         sampler: who takes part.
         measures: questions put to the cohort, by name.
         weighting: overrides the algorithm's own, or None.
-        hook: (key, total) -> total, between client and sum, or None: clipping, noise, compression.
+        hook: (key, `Upload`) -> `Upload`, between client and server, or None: clipping, noise, compression.
         executor: how clients are mapped; static.
         on_nonfinite: one of `NONFINITE`; static.
         differentiable: whether passes over rows are static loops that reverse mode can follow; static.
@@ -80,15 +91,26 @@ class Round:
         cohort, sampler = draw(self, algorithm, state, federation)
         states = tree.take(state.clients, cohort.id)
         done = body(self, algorithm, federation, state, cohort, states)
-        # absent slots aim at row N, which does not exist, and are dropped
-        target = jnp.where(done.cohort.present, cohort.id, federation.num_clients)
-        seen = Seen(
-            state.seen.loss.at[target].set(done.loss, mode="drop"),
-            state.seen.round.at[target].set(state.round, mode="drop"),
-        )
-        clients = tree.put(state.clients, target, done.states)
-        state = State(state.round + 1, state.key, done.server, clients, sampler, seen, done.measures)
-        return state, done.log
+        return advance(state, done, sampler, scatter(state.clients, done)), done.log
+
+
+def scatter(clients: PyTree, done: Outcome) -> PyTree:
+    """All clients' states [N, ...] with the cohort's new ones put in."""
+    return tree.put(clients, _target(done), done.states)
+
+
+def advance(state: State, done: Outcome, sampler: PyTree, clients: PyTree) -> State:
+    """The state after the round, with whatever holds the clients' states now."""
+    seen = Seen(
+        state.seen.loss.at[_target(done)].set(done.loss, mode="drop"),
+        state.seen.round.at[_target(done)].set(state.round, mode="drop"),
+    )
+    return State(state.round + 1, state.key, done.server, clients, sampler, seen, done.measures)
+
+
+def _target(done: Outcome) -> Array:
+    """Rows to write to: absent slots aim at row N, which does not exist, and are dropped."""
+    return jnp.where(done.cohort.present, done.cohort.id, done.cohort.population)
 
 
 def make_round(
@@ -107,11 +129,16 @@ def make_round(
         ValueError: unknown `on_nonfinite`.
     """
     known("on_nonfinite", on_nonfinite, NONFINITE)
-    if weighting is not None:
-        weighting = jax.tree_util.Partial(weighting)
-    if hook is not None:
-        hook = jax.tree_util.Partial(hook)
-    return Round(sampler, measures or {}, weighting, hook, executor, on_nonfinite, differentiable)
+    return Round(
+        sampler, measures or {}, _callable(weighting), _callable(hook), executor, on_nonfinite, differentiable
+    )
+
+
+def _callable(function: Any) -> Any:
+    """A bare function as a pytree callable; one that is a pytree already keeps its numbers as leaves."""
+    if function is None or not jax.tree_util.all_leaves([function]):
+        return function
+    return jax.tree_util.Partial(function)
 
 
 def block(
@@ -151,11 +178,11 @@ def draw(round_fn: Round, algorithm: Any, state: State, federation: Federation) 
     key = keys.stream(keys.round_(state.key, state.round), "cohort")
     drawn, sampler = round_fn.sampler.draw(state.sampler, key, state.round, sizes, state.seen.loss)
     real = jnp.result_type(float)
-    population = jnp.asarray(federation.num_clients, jnp.int32)
+    population = federation.num_clients
     rows = sizes.at[drawn.id].get(mode="clip").astype(real)
     cohort = Cohort(
         id=drawn.id,
-        present=(drawn.id < population) & (rows > 0),
+        present=(drawn.id < population) & (rows > 0) & (drawn.work > 0),
         weight=jnp.zeros(drawn.id.shape, real),
         multiplicity=drawn.multiplicity.astype(real),
         work=drawn.work.astype(real),
@@ -219,7 +246,7 @@ def body(
     carries = {}
     for name, measure in round_fn.measures.items():
         values, carries[name] = measure.finish(
-            state.measures[name], state.server, asked[name], answers[name], cohort
+            state.measures[name], algorithm, state.server, asked[name], answers[name], cohort
         )
         log["measures"][name] = values
     log["sound"] = tree.all_finite(total) & tree.no_nan(server) & ~jnp.any(lost)
@@ -239,18 +266,19 @@ def _one_client(shared: PyTree, slot: Slots) -> tuple[PyTree, PyTree]:
     asked, answers = {}, {}
     for name, measure in round_fn.measures.items():
         asked[name], answers[name] = measure.client(carries[name], algorithm, server, client, report)
-    total = report.total
+    upload = Upload(report.total, report.each)
     if round_fn.hook is not None:
-        total = round_fn.hook(keys.client(keys.stream(key, "upload"), slot.id), total)
+        upload = round_fn.hook(keys.client(keys.stream(key, "upload"), slot.id), upload)
+    total, each = upload
     # in "raise" mode the sum of the totals is checked once a round instead, which costs nothing
-    looked_at = (report.each, report.info.get("loss", ()))
+    looked_at = (each, report.info.get("loss", ()))
     if round_fn.on_nonfinite == "drop":
         looked_at = (looked_at, total)
     finite = tree.all_finite(looked_at) & tree.no_nan(state)
     keep = slot.present & finite if round_fn.on_nonfinite == "drop" else slot.present
     total, asked = tree.where(keep, (total, asked), tree.zeros_like((total, asked)))
     state = tree.where(keep, state, slot.state)
-    each = tree.where(keep, report.each, tree.zeros_like(report.each))
+    each = tree.where(keep, each, tree.zeros_like(each))
     return (total, asked), (state, each, answers, report.info, finite)
 
 

@@ -29,7 +29,8 @@ class Draw(NamedTuple):
     Attributes:
         id: client numbers, each at most once, ascending, int32 [C]; N in an absent slot.
         multiplicity: how often each was drawn, float [C].
-        work: the fraction of its local work that each will do, float [C].
+        work: the fraction of its local work that each will do, float [C]. A client with work 0 is absent:
+            the cohort's weights are those of the others. One whose work rounds to no step is present.
     """
 
     id: Array
@@ -176,7 +177,8 @@ def _ids(ids: Any, ndim: int) -> Array:
     array = np.sort(array, axis=-1)
     require(
         bool((array >= 0).all()) and not bool((np.diff(array, axis=-1) == 0).any()),
-        f"ids must be >= 0 and name a client once a round, got {np.asarray(ids).tolist()}",
+        f"ids must be >= 0 and name a client once a round, got {np.asarray(ids).tolist()}: "
+        "list different client numbers, counting from 0",
     )
     return jnp.asarray(array, jnp.int32)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Cohort, Report
+from fedjax_het.check import require
 from fedjax_het.engine.evaluate import every_client
 from fedjax_het.engine.executors import auto
 from fedjax_het.engine.rounds import Round, draw
@@ -17,7 +19,6 @@ from fedjax_het.engine.slots import make_client
 from fedjax_het.engine.state import State
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Array, PyTree
-from fedjax_het.weighting import normalise
 
 __all__ = ["replay", "survey"]
 
@@ -29,6 +30,7 @@ def survey(
     federation: Federation,
     ids: Array | None = None,
     executor: Any = None,
+    weighting: Any = None,
 ) -> dict[str, Array]:
     """Ask `measure` of clients without training anybody; pure.
 
@@ -39,9 +41,10 @@ def survey(
         federation: whose rows; read in the phase of the next round.
         ids: client numbers, int32 [C], ascending; default all N.
         executor: how clients are mapped; default `auto()`.
+        weighting: of the clients asked; default the algorithm's own.
 
     Returns:
-        The measure's values by name. Weights are the algorithm's default over the clients asked.
+        The measure's values by name.
     """
     executor = auto() if executor is None else executor
     phase = federation.phase(state.round)
@@ -56,11 +59,12 @@ def survey(
         multiplicity=jnp.ones_like(slots.weight),
         work=slots.work,
         round=state.round,
-        population=jnp.asarray(federation.num_clients, jnp.int32),
+        population=federation.num_clients,
         rows=jnp.sum(federation.train.of(phase, everyone)[1].astype(real)),
     )
-    weight = jnp.where(cohort.present, algorithm.weighting(rows, cohort).astype(real), 0)
-    cohort = dataclasses.replace(cohort, weight=normalise(weight, cohort))
+    weighting = algorithm.weighting if weighting is None else weighting
+    weight = jnp.where(cohort.present, weighting(rows, cohort).astype(real), 0)
+    cohort = dataclasses.replace(cohort, weight=weight)
     slots = slots._replace(weight=cohort.weight, present=cohort.present)
     carry = measure.init(algorithm, state.server)
 
@@ -73,7 +77,7 @@ def survey(
     key = keys.stream(keys.round_(state.key, state.round), "survey")
     shared = (measure, carry, algorithm, federation, state.server, key, state.round)
     total, each = executor(ask, shared, slots, slots.train[1])
-    values, _ = measure.finish(carry, state.server, total, each, cohort)
+    values, _ = measure.finish(carry, algorithm, state.server, total, each, cohort)
     return values
 
 
@@ -98,7 +102,14 @@ def replay(
 
     Returns:
         Its Report, bit for bit what `looped()` computes in the round.
+
+    Raises:
+        ValueError: there is no such client.
     """
+    require(
+        isinstance(client, Tracer) or 0 <= int(client) < federation.num_clients,
+        f"client must be one of the {federation.num_clients} clients, got {client}: count from 0",
+    )
     cohort, _ = draw(round_fn, algorithm, state, federation)
     here = cohort.id == client
     ids = jnp.asarray([client], jnp.int32)

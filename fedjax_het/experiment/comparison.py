@@ -95,7 +95,7 @@ class _ByClass:
         return (), class_accuracy(out, self.y, out.shape[-1])
 
     def finish(
-        self, carry: PyTree, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
+        self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
     ) -> tuple[dict[str, Array], PyTree]:
         return {"accuracy": each}, carry
 

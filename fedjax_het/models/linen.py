@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fedjax_het import keys
 from fedjax_het.models import modules
@@ -36,6 +37,22 @@ def _without_dropout(following: Any, args: tuple[Any, ...], kwargs: dict[str, An
     return args[0] if dropping else following(*args, **kwargs)
 
 
+def _masking(weight: Array | None) -> Callable[..., Any]:
+    """An interceptor that tells every BatchNorm which rows of a training batch are fillers."""
+    from flax import linen
+
+    def interceptor(following: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
+        norm = isinstance(context.module, linen.BatchNorm) and context.method_name == "__call__"
+        if weight is not None and norm and "mask" not in kwargs and args[0].shape[0] == weight.shape[0]:
+            # an empty client has no row that counts, and a mean over none would be NaN
+            counts = (weight > 0) | ~jnp.any(weight > 0)
+            mask = counts.reshape(-1, *[1] * (args[0].ndim - 1))
+            kwargs = {**kwargs, "mask": jnp.broadcast_to(mask, args[0].shape)}
+        return following(*args, **kwargs)
+
+    return interceptor
+
+
 def _linen_apply(
     module: Any,
     flags: tuple[str, ...],
@@ -44,6 +61,7 @@ def _linen_apply(
     x: Array,
     key: Key | None = None,
     train: bool = False,
+    weight: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     from flax import linen
 
@@ -52,10 +70,11 @@ def _linen_apply(
     with jax.numpy_dtype_promotion("standard"):
         if train and key is not None:
             rngs = {"dropout": key, "params": keys.stream(key, "others")}
-            out, new = module.apply(variables, x, rngs=rngs, mutable=list(buffers), **modes)
+            with linen.intercept_methods(_masking(weight)):
+                out, new = module.apply(variables, x, rngs=rngs, mutable=list(buffers), **modes)
         else:
             # A module whose only switch is `train` would still ask for a key: drop the layer itself.
-            with linen.intercept_methods(_without_dropout):
+            with linen.intercept_methods(_masking(weight)), linen.intercept_methods(_without_dropout):
                 mutable = list(buffers) if train else []
                 out, new = module.apply(variables, x, mutable=mutable, **modes)
     return out, modules.like(buffers, {**buffers, **new}) if buffers else buffers
@@ -79,8 +98,8 @@ def from_linen(
     `use_running_average` its call takes. Dropout acts in training with a key only; without a key
     `linen.Dropout` layers are left out. float32 variables are kept in the default float type.
 
-    A batch that is not full counts its fillers (repeated rows) in batch statistics, since no Flax layer sees
-    a row's weight through this call; their losses do not count.
+    A batch that is not full is filled up with repeated rows. They count neither in the loss nor in the
+    statistics of `linen.BatchNorm` layers whose input keeps the row axis first.
 
     Args:
         module: an unbound, hashable module.
@@ -114,10 +133,13 @@ def from_linen(
     init = Bound(_linen_init, (module, pool.spec, flags))
     types = tuple(getattr(linen, name) for name in modules.NORMS)
     found: list[str] = []
+    batch_norms: list[str] = []
 
     def note(following: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
         if isinstance(context.module, types):
             found.append("/".join(context.module.path))
+            if isinstance(context.module, linen.BatchNorm):
+                batch_norms.append(found[-1])
         return following(*args, **kwargs)
 
     def build(key: Key) -> Model:
@@ -140,4 +162,5 @@ def from_linen(
         metrics=metrics,
         l2=l2,
         log_likelihood=log_likelihood,
+        masked=bool(batch_norms),
     )

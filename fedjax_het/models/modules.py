@@ -102,6 +102,7 @@ def finish(
     metrics: Callable[..., Metrics] | None,
     l2: Any,
     log_likelihood: bool | None,
+    masked: bool = False,
 ) -> Problem:
     """The Problem of an adapted module, after the checks that both kinds share.
 
@@ -119,6 +120,7 @@ def finish(
         metrics: (out, y) -> {name: float [B]}, or None.
         l2: coefficient of the ridge term, or None.
         log_likelihood: whether the loss is a negative log-likelihood, or None.
+        masked: whether `apply` takes weight= and keeps fillers out of batch statistics.
 
     Raises:
         TypeError: l2 is not a number.
@@ -160,6 +162,7 @@ def finish(
             buffers=buffers if collections else "none",
             head=_present("head", head, under, paths),
             norm=_present("norm", norm, named, paths),
+            masked=masked,
         ),
         l2=None if l2 is None else number("l2", l2, least=0),
     )

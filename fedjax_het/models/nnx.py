@@ -117,8 +117,8 @@ def from_nnx(
     type. Two problems are equal if their factories are: a class, a function of a module, or
     `functools.partial` of one, rather than a lambda.
 
-    A batch that is not full counts its fillers (repeated rows) in batch statistics, since no Flax layer sees
-    a row's weight through this call; their losses do not count.
+    A batch that is not full is filled up with repeated rows. They do not count in the loss, but they do in
+    batch statistics, since NNX layers are not told which rows count (`from_linen` tells BatchNorm).
 
     Args:
         factory: rngs (an `nnx.Rngs`, passed by that name) -> module, for example

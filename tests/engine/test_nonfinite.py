@@ -148,7 +148,7 @@ class Overheard:
     def client(self, carry, algorithm, server, client, report):
         return (), (report.local.params, report.info["loss"], client.weight)
 
-    def finish(self, carry, server, total, each, cohort):
+    def finish(self, carry, algorithm, server, total, each, cohort):
         params, loss, weight = each
         return {"kernel": params["head"]["kernel"], "loss": loss, "weight": weight}, carry
 

@@ -44,7 +44,7 @@ class Gap:
         return (loss + half, -conjugate - half), jnp.max(jnp.abs(own - image))
 
     def finish(
-        self, carry: PyTree, server: Server, total: PyTree, each: PyTree, cohort: fh.Cohort
+        self, carry: PyTree, algorithm: DualSdca, server: Server, total: PyTree, each: PyTree, cohort: fh.Cohort
     ) -> tuple[dict[str, Array], PyTree]:
         """The two objectives, their gap, and how far B is from the dual variables."""
         primal, dual = total

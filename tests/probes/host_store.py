@@ -6,12 +6,10 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import fedjax_het as fh
-from fedjax_het.engine.rounds import Outcome, Round, body, draw
-from fedjax_het.engine.state import Seen
+from fedjax_het.engine.rounds import Outcome, Round, advance, body, draw
 from fedjax_het.typing import PyTree
 
 __all__ = ["host_round", "to_host"]
@@ -19,19 +17,7 @@ __all__ = ["host_round", "to_host"]
 _draw = jax.jit(draw)
 
 
-@jax.jit
-def _body(
-    round_fn: Round,
-    algorithm: Any,
-    federation: fh.Federation,
-    state: fh.State,
-    cohort: fh.Cohort,
-    states: PyTree,
-) -> Outcome:
-    # N is a constant of the round on the device, and XLA divides by a constant and by an argument differently
-    population = jnp.asarray(federation.num_clients, jnp.int32)
-    cohort = dataclasses.replace(cohort, population=population)
-    return body(round_fn, algorithm, federation, state, cohort, states)
+_body = jax.jit(body)
 
 
 def to_host(state: fh.State) -> tuple[fh.State, PyTree]:
@@ -50,10 +36,4 @@ def host_round(
     here = np.asarray(done.cohort.present)
     for leaf, new in zip(jax.tree.leaves(store), jax.tree.leaves(done.states)):
         leaf[ids[here]] = np.asarray(new)[here]
-    target = jnp.where(done.cohort.present, cohort.id, federation.num_clients)
-    seen = Seen(
-        state.seen.loss.at[target].set(done.loss, mode="drop"),
-        state.seen.round.at[target].set(state.round, mode="drop"),
-    )
-    state = fh.State(state.round + 1, state.key, done.server, (), sampler, seen, done.measures)
-    return state, done.log
+    return advance(state, done, sampler, ()), done.log

@@ -52,8 +52,8 @@ def stragglers(inner: Any, *, fraction: Any = 0.3, policy: str = "keep") -> Stra
     Args:
         inner: who is drawn.
         fraction: probability that a client is late, in [0, 1]; a leaf.
-        policy: "keep" (work uniform in (0, 1): what FedProx aggregates), "idle" (work 0: an update of zero
-            with its full weight) or "drop" (an absent slot: the mean is over those left).
+        policy: "keep" (work uniform in (0, 1): what FedProx aggregates), "idle" (work 0) or
+            "drop" (an absent slot); with either, the mean is over those left.
     """
     known("policy", policy, ("keep", "idle", "drop"))
     return Stragglers(inner, number("fraction", fraction, least=0, most=1), policy)

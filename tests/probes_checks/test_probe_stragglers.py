@@ -57,12 +57,13 @@ def _one_round(policy):
     return cohort, after.server.params["head"]["kernel"], log
 
 
-def test_an_idle_client_counts_and_a_dropped_one_does_not():
-    (idle, small, idle_log), (_, full, drop_log) = _one_round("idle"), _one_round("drop")
-    worked = np.asarray(idle_log["info"]["steps"]) > 0
+def test_no_work_is_the_same_as_an_absent_slot():
+    (idle, left, idle_log), (_, dropped, drop_log) = _one_round("idle"), _one_round("drop")
+    worked = np.asarray(idle.work) > 0
+    np.testing.assert_array_equal(idle_log["present"], worked)
     assert worked.sum() == drop_log["present"].sum() and not worked.all()
-    kept = float(np.asarray(idle.weight)[worked].sum())  # the model starts at zero
-    np.testing.assert_allclose(small, kept * np.asarray(full), rtol=1e-5, atol=1e-7)
+    assert float(idle.weight.sum()) == pytest.approx(1) and not np.asarray(idle.weight)[~worked].any()
+    np.testing.assert_allclose(left, dropped, rtol=1e-5, atol=1e-7)
 
 
 def test_partial_work_is_rounded_to_steps_and_kept():
