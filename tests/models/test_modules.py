@@ -328,3 +328,30 @@ def test_what_is_not_a_module(source):
         from_nnx(functools.partial(NnxPlain, [5]), source)
     with pytest.raises(TypeError, match=r"factory must return an nnx\.Module, got 5"):
         from_nnx(lambda rngs: 5, source)
+
+
+def test_fillers_stay_out_of_linen_batch_statistics():
+    """A batch with fillers has the loss, gradient and statistics of the batch without them."""
+
+    class Normed(linen.Module):
+        @linen.compact
+        def __call__(self, x, train=False):
+            x = linen.BatchNorm(use_running_average=not train, momentum=0.5)(linen.Dense(4)(x))
+            return linen.Dense(3)(linen.relu(x))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, 6)).astype(np.float32), rng.integers(0, 3, 5)
+    problem = from_linen(Normed(), pool(x, y, num_classes=3), buffers="averaged")
+    assert problem.facts.masked
+    params, buffers = problem.init(jax.random.key(0))
+    x, y = jnp.asarray(x), jnp.asarray(y, jnp.int32)
+    weight = jnp.asarray([1, 1, 1, 0, 0], jnp.float32)
+    place = jnp.arange(5, dtype=jnp.int32)
+    whole, part = Batch(x, y, weight, place), Batch(x[:3], y[:3], weight[:3], place[:3])
+    f = jax.value_and_grad(objective(problem), has_aux=True)
+    for a, b in zip(
+        jax.tree.leaves(f(params, buffers, whole, None)), jax.tree.leaves(f(params, buffers, part, None))
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    nobody = Batch(x, y, jnp.zeros_like(weight), place)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(f(params, buffers, nobody, None)))
