@@ -41,6 +41,11 @@ def _proportional(sizes: Array, cohort: Cohort) -> Array:
 
 
 def _given(weights: Array, sizes: Array, cohort: Cohort) -> Array:
+    require(
+        weights.shape == (cohort.population,),
+        f"weights must be one number for each of the {cohort.population} clients, got shape {weights.shape}: "
+        "0 leaves a client out",
+    )
     return normalise(weights.at[cohort.id].get(mode="clip").astype(sizes.dtype), cohort)
 
 

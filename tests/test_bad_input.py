@@ -283,3 +283,10 @@ def test_tracers_are_not_refused():
         return algorithm.solver.rule.learning_rate + algorithm.solver.rule.momentum
 
     assert float(run(0.5, -1.0, 0.25)) == 0.75
+
+
+def test_weights_for_other_clients():
+    with pytest.raises(
+        ValueError, match=r"weights must be one number for each of the 5 clients, got shape \(4,\)"
+    ):
+        simulate(weighting=weighting.given([1, 2, 3, 4]))
