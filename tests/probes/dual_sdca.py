@@ -117,7 +117,8 @@ class DualSdca:
         if self.learns:
             w = relation @ images / self.strength
             values, vectors = jnp.linalg.eigh(w @ w.T)
-            roots = jnp.sqrt(jnp.maximum(values, 1e-7))
+            # W W' has rank d < N: its zeros are noise, whose roots would be a thousand times as large
+            roots = jnp.sqrt(jnp.maximum(values, 1e-4 * jnp.max(values) + 1e-7))
             relation = (vectors * roots[None, :]) @ vectors.T / jnp.sum(roots)
         return Server(images, relation, _safety(relation))
 
