@@ -53,12 +53,10 @@ def spoiled(pytree: Any, rows: Any) -> Any:
 def rows_of(lab: Lab, clients: Any) -> np.ndarray:
     """Pool rows that these clients train or validate on in the phase of the round after `warm`."""
     federation, held = lab.federation, [np.zeros(0, int)]
-    phase = int(federation.phase(lab.warm.round))
     for rows in (federation.train, federation.valid):
-        phase = min(phase, rows.size.shape[0] - 1)
-        for client in clients:
-            begin, size = int(rows.offset[phase, client]), int(rows.size[phase, client])
-            held.append(np.asarray(rows.index[begin : begin + size]))
+        index, offset, size = (np.asarray(part) for part in (rows.index, rows.offset, rows.size))
+        phase = min(int(federation.phase(lab.warm.round)), len(size) - 1)
+        held += [index[offset[phase, k] : offset[phase, k] + size[phase, k]] for k in clients]
     return np.unique(np.concatenate(held))
 
 
@@ -300,7 +298,7 @@ def test_a_resumed_run_is_one_longer_run(lab: Lab) -> None:
 
 @shipped
 def test_blocks_are_loops_of_rounds(lab: Lab) -> None:
-    """Two rounds of `simulate`, and one round after the other; equal bits are asked for in `test_guards`."""
+    """Two rounds of `simulate`, and one round after the other; blocks of equal bits are in `test_guards`."""
     state = lab.start
     for _ in range(2):
         state, _ = lab.run(state)

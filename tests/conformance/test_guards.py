@@ -5,27 +5,38 @@ The rounds of `test_algorithms` run under the first and the last guard, too; her
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fedjax_het as fh
-from conformance.lab import QUICK, Lab, assert_equal, guarded
+from conformance.lab import QUICK, Lab, assert_close, assert_equal, guarded
 
 
 @pytest.mark.precision("float32")
 def test_a_block_runs_under_every_guard(lab: Lab) -> None:
-    """And its bits are those of one round after the other."""
-    program = jax.jit(lambda r, a, s, f: fh.make_block(r, 2)(a, s, f), compiler_options=QUICK)
+    """And a block of four rounds has the bits of two blocks of two.
+
+    A block of one round may differ in a last digit: XLA takes its loop apart and fuses across its edges.
+    """
+
+    def program(rounds: int) -> Any:
+        return jax.jit(lambda r, a, s, f: fh.make_block(r, rounds)(a, s, f), compiler_options=QUICK)
+
+    two, four = program(2), program(4)
     arguments = (lab.round, lab.algorithm, lab.warm, lab.federation)
     with guarded(), jax.checking_leaks():
-        state, logs = jax.block_until_ready(program(*arguments))
+        middle, logs = jax.block_until_ready(two(*arguments))
+    state, _ = two(lab.round, lab.algorithm, middle, lab.federation)
     assert bool(jnp.all(logs["sound"]))
-    after = lab.warm
+    assert_equal(four(*arguments)[0], state)
+    single = lab.warm
     for _ in range(2):
-        after, _ = lab.run(after)
-    assert_equal(state, after)
+        single, _ = lab.run(single)
+    assert_close(single, middle)
 
 
 def test_the_guards_bite() -> None:
