@@ -11,6 +11,8 @@ import fedjax_het as fh
 from fedjax_het import keys
 from fedjax_het.permutation import permute, scramble
 
+pytestmark = pytest.mark.smoke
+
 whole = jax.jit(
     lambda size, seed, most: permute(jnp.arange(most, dtype=jnp.int32), size, seed), static_argnums=2
 )

@@ -13,6 +13,8 @@ import fedjax_het as fh
 from fedjax_het import executors
 from fedjax_het.engine.executors import GROUP, SMALL
 
+pytestmark = pytest.mark.smoke
+
 mesh_of_four = jax.make_mesh((4,), ("clients",), axis_types=(AxisType.Auto,))
 mesh_of_two = jax.make_mesh((2,), ("clients",), devices=jax.devices()[:2], axis_types=(AxisType.Auto,))
 

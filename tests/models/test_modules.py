@@ -14,6 +14,8 @@ from fedjax_het.models.losses import squared
 from fedjax_het.pool import pool
 from fedjax_het.problem import objective
 
+pytestmark = pytest.mark.smoke
+
 ROWS, WIDTH, CLASSES = 8, 16, 3
 
 
