@@ -20,9 +20,11 @@ from fedjax_het.engine.rounds import block
 
 __all__ = ["QUICK", "Lab", "assert_close", "assert_equal", "guarded"]
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {"xla_backend_optimization_level": 0}
 """Compiler options that quarter the time to compile. `simulate` and eager calls compile as they ship,
 everything else is quick."""
+if jax.__version_info__ < (0, 11):  # later versions have no such option
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 
 SPARE = 3
 """Absent slots of the arranged cohort."""
