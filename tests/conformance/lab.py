@@ -172,8 +172,8 @@ class Lab:
         log = self.done[1]
         return np.asarray(log["id"])[np.asarray(log["present"])]
 
-    def simulate(self, *, algorithm: Any = None, rounds: int, **begin: Any) -> Any:
-        """(state, history) of `simulate` with the shared round, in blocks of two, scored on training rows."""
+    def simulate(self, *, algorithm: Any = None, rounds: int, every: int = 2, **begin: Any) -> Any:
+        """(state, history) of `simulate`, the shared round in blocks of `every`, scored on training data."""
         round_fn = self.round
         return fh.simulate(
             self.algorithm if algorithm is None else algorithm,
@@ -185,7 +185,7 @@ class Lab:
             weighting=round_fn.weighting,
             hook=round_fn.hook,
             on_nonfinite=round_fn.on_nonfinite,
-            every=2,
+            every=every,
             split="train",
             **begin,
         )
@@ -197,5 +197,5 @@ class Lab:
 
     @functools.cached_property
     def long(self) -> Any:
-        """(state, history) of twenty rounds from the same key."""
-        return self.simulate(rounds=20, key=jax.random.key(0))
+        """(state, history) of twenty rounds from the same key, in blocks of four."""
+        return self.simulate(rounds=20, every=4, key=jax.random.key(0))
