@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_het.check import known, number, positive_int, require, whole
+from fedjax_het.check import known, number, positive_int, positive_ints, require, scalar, short, whole
+from fedjax_het.pool import pool
 
 
 def test_numbers_become_arrays_of_the_default_type(x64):
@@ -33,10 +34,44 @@ def test_limits(value, limits, words):
     assert str(caught.value) == f"rate must be {words}, got {value!r}: make it so"
 
 
-@pytest.mark.parametrize("value", ["0.1", b"1", True, None, object(), [[1], [1, 2]], 1j])
+NO_NUMBERS = ["0.1", b"1", True, None, object(), [[1], [1, 2]], 1j, ["0.1"], np.bool_(True), [True, 0.1]]
+NO_NUMBERS += [np.array([True, False]), np.array([0.1, 0.2], object), np.array("0.1"), {"a": 1}]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 def test_what_is_no_number(value):
     with pytest.raises(TypeError, match=r"rate must be a number, got .*"):
         number("rate", value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_finite_in_the_default_type():
+    with pytest.raises(ValueError, match=r"rate must be finite as float32, got 1e\+39: less"):
+        number("rate", 1e39, remedy="less")
+
+
+def test_one_number():
+    assert scalar("rate", np.float32(0.5)) == 0.5 and isinstance(scalar("rate", 1), float)
+    with pytest.raises(TypeError, match=r"rate must be one number, got \[1, 2\]: choose"):
+        scalar("rate", [1, 2], remedy="choose")
+
+
+def test_lists_of_whole_numbers():
+    assert positive_ints("sizes", np.array([3, 1])) == positive_ints("sizes", (3, 1)) == [3, 1]
+    for value in (3, "31", np.array(3), None, {3: 1}):
+        with pytest.raises(TypeError, match=r"sizes must be a sequence of whole numbers, got .*: one a client"):
+            positive_ints("sizes", value, remedy="one a client")
+    with pytest.raises(ValueError, match=r"sizes must be >= 1, got 0: one a client"):
+        positive_ints("sizes", [1, 0], remedy="one a client")
+
+
+def test_messages_stay_short():
+    source = pool(np.zeros((50, 3)), np.zeros(50, int))
+    assert short(source) == "Pool" and short(0.1) == "0.1" and short(np.float32(2)) == "np.float32(2.0)"
+    assert short(np.zeros((50, 3))) == "ndarray of shape (50, 3) and dtype float64"
+    assert short(list(range(100))) == "list of length 100"
+    with pytest.raises(ValueError, match=r"rate must be > 0, got ndarray of shape \(9,\) and dtype float64$"):
+        number("rate", np.zeros(9), above=0)
 
 
 def test_limits_themselves():
@@ -61,6 +96,8 @@ def test_whole_numbers():
     assert positive_int("epochs", np.int64(3)) == 3 and isinstance(positive_int("epochs", np.int64(3)), int)
     assert positive_int("epochs", 0, least=0) == 0
     assert whole("epochs", [1, 2]).dtype == jnp.int32
+    with pytest.raises(ValueError, match=r"epochs must be <= 2147483647, got 1099511627776"):
+        whole("epochs", 2**40)
     for check in (positive_int, whole):
         with pytest.raises(ValueError, match=r"epochs must be >= 2, got 1: more"):
             check("epochs", 1, least=2, remedy="more")
