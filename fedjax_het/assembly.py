@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from fedjax_het.check import require
 from fedjax_het.federation import Federation, FederationSpec, Rows, Transform
-from fedjax_het.pool import Pool
+from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import every_client
 from fedjax_het.typing import Array
 
@@ -38,7 +38,7 @@ def assemble(
 
     Args:
         pool: the examples, M rows.
-        train: N arrays of row numbers, int [n_k]; empty ones are empty clients.
+        train: N arrays of row numbers, int [n_k], not all empty; empty ones are empty clients.
         valid: the same for validation; nobody has any if None.
         test: the same for testing; nobody has any if None.
         truth: what was done to make it, name -> numbers, array.
@@ -50,21 +50,27 @@ def assemble(
 
     Raises:
         TypeError: `pool` is not a Pool, row numbers or truths that are not numbers.
-        ValueError: no clients, lists of different lengths, row numbers outside the pool, more than 2**31 - 1
-            of them, transform arguments whose second axis is not N.
+        ValueError: no clients, no training rows, lists of different lengths, row numbers outside the pool,
+            more than 2**31 - 1 of them, transform arguments whose second axis is not N.
     """
-    if not isinstance(pool, Pool):
-        raise TypeError(f"pool must be a Pool, got {type(pool).__name__}: build one with pool(x, y)")
+    expect_pool("pool", pool)
+    _listed("train", train)
     clients = len(train)
     require(clients > 0, "train must list at least one client, got none: pass one array of rows a client")
     rows = []
     for name, parts in (("train", train), ("valid", valid), ("test", test)):
         parts = [()] * clients if parts is None else parts
+        _listed(name, parts)
         require(
             len(parts) == clients,
             f"{name} must list all {clients} clients of train, got {len(parts)}: give empty arrays to others",
         )
         rows.append(_rows(*flatten(name, parts, pool.num_rows)))
+    require(
+        int(rows[0].size.max()) > 0,
+        f"train must hold at least one row, got none for any of {clients} clients: give one client rows to "
+        "train on",
+    )
     phases = 1
     for leaf in jax.tree.leaves([transform.arguments for transform in transforms]):
         require(
@@ -112,7 +118,7 @@ def partition(
         TypeError: see `assemble`.
         ValueError: a fraction out of range, and see `assemble`.
     """
-    flatten("parts", parts, pool.num_rows)
+    flatten("parts", parts, expect_pool("pool", pool).num_rows)
     splits = every_client(strata(pool), parts, test=test, valid=valid, seed=seed)
     return assemble(pool, *splits, truth=truth, transforms=transforms)
 
@@ -138,6 +144,7 @@ def flatten(name: str, parts: Sequence[Any], num_rows: int) -> tuple[np.ndarray,
         TypeError: row numbers that are not whole numbers.
         ValueError: a number outside 0..M-1, or too many of them.
     """
+    _listed(name, parts)
     sizes = np.fromiter(map(len, parts), np.int64, len(parts))
     total = int(sizes.sum())
     require(
@@ -161,6 +168,21 @@ def flatten(name: str, parts: Sequence[Any], num_rows: int) -> tuple[np.ndarray,
             "number the rows of the pool"
         )
     return flat.astype(np.int32), sizes
+
+
+def _listed(name: str, parts: Any) -> None:
+    """Raise unless `parts` is a list with one array of row numbers a client."""
+    form = f"{name} must be a list of arrays of row numbers, one a client"
+    if not isinstance(parts, Collection) or isinstance(parts, (Mapping, Set, str, bytes)):
+        remedy = f"pass list({name}.values())" if isinstance(parts, Mapping) else "pass a list of arrays"
+        raise TypeError(f"{form}, got {type(parts).__name__}: {remedy}")
+    for client, part in enumerate(parts):
+        array = hasattr(part, "__array__") and np.ndim(part) > 0
+        if not array and not (isinstance(part, Sequence) and not isinstance(part, (str, bytes))):
+            raise TypeError(
+                f"{form}, got {type(part).__name__} for client {client}: pass one array a client, such as "
+                "[[0, 1], [2, 3]]"
+            )
 
 
 def _rows(index: np.ndarray, sizes: np.ndarray) -> Rows:

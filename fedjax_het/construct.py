@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedjax_het.assembly import assemble, flatten, partition, strata
-from fedjax_het.check import require
+from fedjax_het.check import require, short
 from fedjax_het.federation import SPLITS, Federation
-from fedjax_het.pool import Pool, pool
+from fedjax_het.pool import Pool, expect_pool, pool
 from fedjax_het.pooling import pooled
-from fedjax_het.split import every_client
+from fedjax_het.split import every_client, fraction
 
 __all__ = ["assemble", "from_clients", "from_groups", "from_index_lists", "partition", "pooled"]
 
@@ -20,8 +20,8 @@ __all__ = ["assemble", "from_clients", "from_groups", "from_index_lists", "parti
 def from_clients(
     clients: Sequence[Any] | Mapping[Any, Any],
     *,
-    test: float = 0.2,
-    valid: float = 0.0,
+    test: Any = 0.2,
+    valid: Any = 0.0,
     seed: int = 0,
     task: str = "classification",
     num_classes: int | None = None,
@@ -37,7 +37,7 @@ def from_clients(
     Args:
         clients: a list, or a dict whose keys name the clients in messages.
         test: fraction of the training rows of each client without test rows that are held out for testing,
-            stratified by label.
+            stratified by label; a number, or one for each client.
         valid: the same for validation.
         seed: of the cut.
         task: see `pool`, as are the arguments below.
@@ -50,9 +50,15 @@ def from_clients(
         ValueError: no clients, no rows at all, arrays of different lengths, shapes that differ from client to
             client, and see `pool` and `partition`; the message names the client.
     """
+    if not isinstance(clients, Iterable) or isinstance(clients, (str, bytes)):
+        raise TypeError(
+            f"clients must be a list or a dict of data sets, got {type(clients).__name__}: pass one (x, y) a "
+            "client"
+        )
     named = clients.items() if isinstance(clients, Mapping) else enumerate(clients)
     splits = [(f"client {key!r}", _splits(f"client {key!r}", client)) for key, client in named]
     require(len(splits) > 0, "clients must list at least one client, got none: pass one (x, y) a client")
+    shares = {split: fraction(split, share, len(splits)) for split, share in (("valid", valid), ("test", test))}
     blocks = {
         (k, split): _block(f"{who} {split}", pair)
         for k, (who, pairs) in enumerate(splits)
@@ -77,8 +83,8 @@ def from_clients(
     none = np.zeros(0, np.int64)
     given = {split: [rows.get((k, split), none) for k in range(len(splits))] for split in SPLITS}
     cuts = {
-        split: np.array([0.0 if (k, split) in blocks else share for k in range(len(splits))])
-        for split, share in (("valid", valid), ("test", test))
+        split: np.where([(k, split) in blocks for k in range(len(splits))], 0.0, share)
+        for split, share in shares.items()
     }
     train, *held_out = every_client(strata(source), given["train"], seed=seed, **cuts)
     brought = (given["valid"], given["test"])
@@ -221,7 +227,12 @@ def from_groups(
 
 
 def _pool(x: Any, y: Any, facts: dict[str, Any]) -> Pool:
+    if isinstance(x, Federation):
+        expect_pool("x", x)
     if not isinstance(x, Pool):
         return pool(x, y, **facts)
-    require(y is None and not facts, f"y must be None when x is a Pool, got {y!r} and {facts}: drop them")
+    require(
+        y is None and not facts,
+        f"y must be None when x is a Pool, got {short(y)} and {short(facts)}: drop them",
+    )
     return x

@@ -31,7 +31,16 @@ def pooled(federation: Federation) -> Federation:
 
     Returns:
         A federation of one client, without transforms, schedule and truth.
+
+    Raises:
+        TypeError: `federation` is none.
+        ValueError: nobody has a row to train on in phase 0.
     """
+    if not isinstance(federation, Federation):
+        raise TypeError(
+            f"federation must be a Federation, got {type(federation).__name__}: build one with from_clients, "
+            "from_groups or from_index_lists"
+        )
     spec = federation.spec
     if not federation.transforms:
         source = Pool(federation.x, federation.y, spec.pool)

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_het.check import positive_int, require
+from fedjax_het.check import positive_int, require, short
 
-__all__ = ["every_client", "generator", "stratified"]
+__all__ = ["every_client", "fraction", "generator", "stratified"]
 
 Parts = list[np.ndarray]
 
@@ -120,23 +120,44 @@ def _slices(flat: np.ndarray, sizes: np.ndarray) -> Parts:
     return [flat[start:end] for start, end in zip((ends - sizes).tolist(), ends.tolist())]
 
 
-def _fractions(valid: Any, test: Any, clients: int) -> tuple[np.ndarray, np.ndarray]:
-    shares = []
-    for name, value in (("valid", valid), ("test", test)):
+def fraction(name: str, value: Any, clients: int) -> np.ndarray:
+    """What share of each client's rows is held out, float [N].
+
+    Args:
+        name: "valid" or "test", for the message.
+        value: one number, or one a client.
+        clients: N.
+
+    Raises:
+        TypeError: `value` is not a number or an array of them.
+        ValueError: a share outside [0, 1), or not one a client.
+    """
+    try:
         share = np.asarray(value)
-        if share.dtype.kind not in "iuf":
-            raise TypeError(f"{name} must be a number, got {value!r}: pass a fraction such as 0.2")
-        share = share.astype(np.float64)
-        require(
-            bool(np.all((share >= 0) & (share < 1))),
-            f"{name} must be >= 0 and < 1, got {value!r}: it is a fraction of each client's rows",
-        )
-        shares.append(np.broadcast_to(share, (clients,)))
+    except ValueError:
+        share = np.asarray(None)
+    if share.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a number, got {short(value)}: pass a fraction such as 0.2")
+    require(
+        share.shape in ((), (clients,)),
+        f"{name} must be one number, or one for each of the {clients} clients, got shape {share.shape}: "
+        "pass a fraction such as 0.2",
+    )
+    share = share.astype(np.float64)
+    require(
+        bool(np.all((share >= 0) & (share < 1))),
+        f"{name} must be >= 0 and < 1, got {short(value)}: it is a fraction of each client's rows",
+    )
+    return np.broadcast_to(share, (clients,))
+
+
+def _fractions(valid: Any, test: Any, clients: int) -> tuple[np.ndarray, np.ndarray]:
+    shares = fraction("valid", valid, clients), fraction("test", test, clients)
     require(
         bool(np.all(shares[0] + shares[1] < 1)),
-        f"valid + test must be < 1, got {valid!r} + {test!r}: leave rows to train on",
+        f"valid + test must be < 1, got {short(valid)} + {short(test)}: leave rows to train on",
     )
-    return shares[0], shares[1]
+    return shares
 
 
 def _sizes(size: np.ndarray, valid: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

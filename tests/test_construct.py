@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedjax_het.construct import assemble, from_clients, from_groups, from_index_lists, partition, pooled
@@ -71,6 +71,15 @@ def test_phases_come_from_the_transforms(source):
     ("arguments", "error", "message"),
     [
         ({"train": []}, ValueError, "train must list at least one client, got none"),
+        ({"train": [[], []], "test": [[0], []]}, ValueError, "train must hold at least one row, got none .* 2"),
+        (
+            {"train": {0: [0]}},
+            TypeError,
+            "train must be a list of arrays .* got dict: pass list\\(train.values",
+        ),
+        ({"train": [0, 1, 2]}, TypeError, "train must be a list of arrays .* got int for client 0: pass one"),
+        ({"train": np.arange(3)}, TypeError, "train must be a list of arrays .* got int64 for client 0"),
+        ({"train": [[0]], "test": "a"}, TypeError, "test must be a list of arrays .* got str"),
         ({"train": [[0], [40]]}, ValueError, "train must hold row numbers in 0..39, got 40 for client 1"),
         ({"train": [[0], [], [1, -1]]}, ValueError, "in 0..39, got -1 for client 2"),
         (
@@ -101,11 +110,14 @@ def test_assemble_refuses(source, arguments, error, message):
 def test_assemble_wants_a_pool():
     with pytest.raises(TypeError, match="pool must be a Pool, got tuple: build one"):
         assemble((np.zeros((3, 2)), np.zeros(3, int)), [[0]])
+    with pytest.raises(TypeError, match="pool must be a Pool, got ndarray: build one"):
+        partition(np.zeros((3, 2)), [[0]])
 
 
 @quick
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 50))
 def test_index_lists_keep_every_row_once(sizes, seed):
+    assume(sum(sizes) > 0)
     total = sum(sizes) + 1
     order = np.random.default_rng(seed).permutation(total)
     parts = np.split(order[:-1], np.cumsum(sizes)[:-1])
@@ -125,6 +137,23 @@ def test_rows_listed_twice(source):
         from_index_lists(source, None, [[1, 1], [3, 2]])
     federation = from_index_lists(source, None, [[1, 2], [3, 2]], replacement=True, test=0.0)
     np.testing.assert_array_equal(federation.train.index, [1, 2, 3, 2])
+
+
+def test_index_lists_refuse(source):
+    with pytest.raises(ValueError, match="train must hold at least one row"):
+        from_index_lists(np.zeros((4, 1)), np.zeros(4, int), [[], []])
+    with pytest.raises(TypeError, match=r"parts must be a list of arrays .* got dict"):
+        from_index_lists(source, None, {"a": [0, 1]})
+    with pytest.raises(TypeError, match=r"parts must be a list of arrays .* got int for client 0"):
+        from_index_lists(source, None, [0, 1, 2])
+    with pytest.raises(
+        ValueError, match="test must be one number, or one for each of the 2 clients, got shape"
+    ):
+        from_index_lists(source, None, [[0], [1]], test=[0.1, 0.2, 0.3])
+    with pytest.raises(TypeError, match=r"x must be a Pool, got Federation: pass federation.pool"):
+        from_index_lists(assemble(source, [[0]]), None, [[0]])
+    with pytest.raises(ValueError, match=r"y must be None when x is a Pool, got ndarray of shape \(40,\)"):
+        from_index_lists(source, np.zeros(40, int), [[0]])
 
 
 @pytest.mark.parametrize(
@@ -226,6 +255,70 @@ def test_clients_refuse_and_name_the_client(clients, error, message):
 def test_labels_beyond_num_classes_name_the_client():
     with pytest.raises(ValueError, match=r"client 'b' train: y must hold labels in 0..1, got 0..2"):
         from_clients({"a": good, "b": client(4, classes=3)}, num_classes=2)
+
+
+def test_a_fraction_for_each_client():
+    federation = from_clients([client(10), {"train": client(10), "test": client(1)}], test=[0.5, 0.9])
+    assert federation.test.size[0].tolist() == [5, 1] and federation.train.size[0].tolist() == [5, 10]
+    with pytest.raises(ValueError, match=r"test must be one number, or one for each of the 2 clients, got .*3"):
+        from_clients([client(4), client(4)], test=np.array([0.1, 0.2, 0.3]))
+    with pytest.raises(TypeError, match=r"valid must be a number, got '0.1'"):
+        from_clients([client(4)], valid="0.1")
+    with pytest.raises(TypeError, match="clients must be a list or a dict of data sets, got int"):
+        from_clients(3)
+    with pytest.raises(ValueError, match="train must hold at least one row"):
+        from_clients([{"test": client(4)}])
+
+
+X, Y = np.zeros((3, 2)), np.array([0, 1, 2])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("x", "y", "facts", "error", "message"),
+    [
+        (X + 1e39, Y, {}, ValueError, "x must be finite as float32, got 6 values .* row 0: rescale them"),
+        (X, Y * 1e39, {"task": "regression"}, ValueError, "y must be finite as float32, got 2 .* row 1"),
+        (X, Y * np.nan, {"task": "regression"}, ValueError, "y must be finite, got 3 NaN or infinite"),
+        (X, Y + 2**40, {}, ValueError, "y must hold labels that int32 can hold, got 1099511627776"),
+        (X.astype(int) + 2**40, Y, {}, ValueError, "x must hold integers that int32 can hold"),
+        (Y + 2**40, Y, {"task": "tokens"}, ValueError, "x must hold token numbers that int32 can hold"),
+        (Y - 1, Y, {"task": "tokens"}, ValueError, r"x must hold tokens in 0..2, got -1..1"),
+        (Y + 1, Y, {"task": "tokens", "num_classes": 3}, ValueError, r"x must hold tokens in 0..2, got 1..3"),
+        (X, Y, {"num_classes": "3"}, TypeError, "num_classes must be a whole number, got '3': it is"),
+        (X, Y, {"num_classes": 3.0}, TypeError, "num_classes must be a whole number, got 3.0: it is"),
+        (X, Y, {"num_classes": True}, TypeError, "num_classes must be a whole number, got True: it is"),
+        (X, Y, {"num_classes": 0}, ValueError, "num_classes must be >= 1, got 0: it is"),
+        (X, Y, {"num_classes": 3, "task": "regression"}, ValueError, "num_classes must be None for task 'reg"),
+        (X, Y, {"scale": 2.0}, ValueError, "scale must be None for float x, got 2.0: scale the features"),
+        (Y, Y, {"scale": 2.0, "task": "tokens"}, ValueError, "scale must be None for tokens, got 2.0"),
+        (Y, Y, {"scale": 0}, ValueError, "scale must be > 0, got 0: it is the factor"),
+        (Y, Y, {"scale": np.inf}, ValueError, "scale must be finite, got inf: it is the factor"),
+        (Y, Y, {"scale": "1"}, TypeError, "scale must be a number, got '1': it is the factor"),
+        (Y, Y, {"scale": [1.0, 2.0]}, TypeError, "scale must be one number, got \\[1.0, 2.0\\]: it is"),
+        (X, np.eye(3, dtype=int), {}, ValueError, r"y must hold one label a row, got one-hot .* y.argmax\(1\)"),
+        (X, np.eye(3), {}, ValueError, r"y must hold one label a row, got one-hot .* y.argmax\(1\)"),
+    ],
+)
+def test_a_pool_refuses(x, y, facts, error, message):
+    with pytest.raises(error, match=message):
+        pool(x, y, **facts)
+
+
+def test_a_pool_takes():
+    assert pool(Y + 4, Y, task="tokens").spec.num_classes == 7
+    assert pool(Y, Y + 4, task="tokens").spec.num_classes == 7
+    assert pool(Y, Y, scale=np.float32(0.5)).spec.scale == 0.5
+    assert pool(Y.astype(np.uint8), Y).spec.scale == 1 / 255
+    assert pool(X, np.ones((3, 1), int)).spec.target_shape == (1,)
+    assert pool(X, np.eye(3), task="regression").spec.num_classes is None
+
+
+def test_pooled_wants_a_federation(source):
+    with pytest.raises(
+        TypeError, match="federation must be a Federation, got Pool: build one with from_clients"
+    ):
+        pooled(source)
 
 
 def test_pooled_owns_every_row(source):
