@@ -261,9 +261,95 @@ ENGINE = {
 }
 
 
-@pytest.mark.parametrize("name", [*LOCAL, *ALGORITHMS, *ENGINE])
+def _other(task="classification", features=2, classes=2):
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=20) if task == "regression" else rng.integers(0, classes, 20)
+    facts = {} if task == "regression" else {"num_classes": classes}
+    pool = fh.pool(rng.normal(size=(20, features)), y, task=task, **facts)
+    return fh.from_index_lists(pool, None, np.split(np.arange(20), 5), test=0.0)
+
+
+WIDE, MORE, REAL = _other(features=3), _other(classes=4), _other("regression")
+
+
+def simulated(federation):
+    return fh.simulate(FEDAVG, federation, key=KEY, rounds=2)
+
+
+# parts that do not fit together, each a likely slip
+MISFITS = {
+    "other features": (lambda: simulated(WIDE), ValueError, "federation", "(3,)", "federation.pool"),
+    "more classes": (lambda: simulated(MORE), ValueError, "federation", "4 classes", "federation.pool"),
+    "another task": (lambda: simulated(REAL), ValueError, "federation", "'regression'", "federation.pool"),
+    "newcomers": (
+        lambda: fh.adapt(FEDAVG, STATE.server, WIDE, key=KEY),
+        ValueError,
+        "federation",
+        "(3,)",
+        "federation.pool",
+    ),
+    "swapped": (lambda: algorithms.fedavg(SOLVER, PROBLEM), TypeError, "problem", "other way", "swap"),
+    "pool": (lambda: algorithms.ifca(POOL, SOLVER), TypeError, "problem", "Pool", "fh.models"),
+    "optax": (lambda: algorithms.fedprox(PROBLEM, optax.sgd(0.1)), TypeError, "solver", "Transf", "from_optax"),
+    "optax server": (
+        lambda: algorithms.fedavg(PROBLEM, SOLVER, server=optax.adam(0.1)),
+        TypeError,
+        "server",
+        "GradientTransformation",
+        "fh.local.optimizer",
+    ),
+    "personal name": (
+        lambda: algorithms.fedper(NETWORK, SOLVER, personal="head"),
+        TypeError,
+        "personal",
+        "'head'",
+        "selectors",
+    ),
+    "run swapped": (
+        lambda: fh.simulate(FEDERATION, FEDAVG, key=KEY, rounds=1),
+        TypeError,
+        "algorithm",
+        "Federation",
+        "fh.algorithms",
+    ),
+    "pool to run": (lambda: simulated(POOL), TypeError, "federation", "Pool", "fh.from_clients"),
+    "sampler uncalled": (lambda: simulate(sampler=sampling.everyone), TypeError, "sampler", "everyone", "("),
+    "sampler number": (lambda: simulate(sampler=3), TypeError, "sampler", "int", "fh.sampling"),
+    "executor uncalled": (lambda: simulate(executor=executors.vmapped), TypeError, "executor", "vmapped", "("),
+    "executor name": (lambda: simulate(executor="vmapped"), TypeError, "executor", "str", "fh.executors"),
+    "measures": (lambda: simulate(measures=[1]), TypeError, "measures", "list", "fh.analysis"),
+    "weighting": (lambda: simulate(weighting=weighting.uniform), TypeError, "weighting", "uniform()", "("),
+    "hook": (lambda: simulate(hook=lambda total: total), TypeError, "hook", "(total)", "upload"),
+    "mesh": (lambda: executors.sharded(4), TypeError, "mesh", "int", "make_mesh"),
+    "block swapped": (lambda: fh.make_block(5, ROUND), TypeError, "round_fn", "int", "make_round"),
+    "block of none": (lambda: fh.make_block(ROUND, 0), ValueError, "rounds", "0", "at least"),
+    "state of another": (
+        lambda: fh.simulate(algorithms.scaffold(PROBLEM, SOLVER), FEDERATION, state=STATE, rounds=1),
+        ValueError,
+        "state",
+        "Scaffold",
+        "key=",
+    ),
+    "split": (
+        lambda: fh.evaluate(FEDAVG, STATE, FEDERATION, split="tst"),
+        ValueError,
+        "split",
+        "'tst'",
+        "did you mean 'test'",
+    ),
+    "survey ids": (
+        lambda: fh.survey(fh.analysis.gradient_dissimilarity(), FEDAVG, STATE, FEDERATION, ids=[1, 9]),
+        ValueError,
+        "ids",
+        "[1, 9]",
+        "from 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*LOCAL, *ALGORITHMS, *ENGINE, *MISFITS])
 def test_refused(name):
-    call, kind, argument, value, remedy = {**LOCAL, **ALGORITHMS, **ENGINE}[name]
+    call, kind, argument, value, remedy = {**LOCAL, **ALGORITHMS, **ENGINE, **MISFITS}[name]
     with compile_count() as count, pytest.raises((TypeError, ValueError)) as caught:
         call()
     message = str(caught.value)

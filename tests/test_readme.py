@@ -2,6 +2,9 @@
 
 import pathlib
 import re
+import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,6 +18,24 @@ README = (ROOT / "README.md").read_text()
 
 def _blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+FOLLOWED = """
+import jax, numpy as np, fedjax_het as fh
+pool = fh.datasets.digits()
+federation = fh.heterogeneity.iid.iid(pool, clients=5, sizes=[20, 30, 10, 25, 15])
+algorithm = fh.algorithms.make("median", fh.models.softmax(pool), fh.local.sgd(0.1, batch_size=10))
+sampler, key = fh.sampling.everyone(), jax.random.key(0)
+state, _ = fh.simulate(algorithm, federation, key=key, rounds=1, sampler=sampler)
+round_fn = fh.make_round(sampler, fh.executors.looped())
+start = fh.initial_state(algorithm, federation, key=key, round_fn=round_fn)
+replay = jax.jit(fh.replay)
+updates = [replay(round_fn, algorithm, start, federation, k).each["head"]["bias"] for k in range(5)]
+moved = state.server.params["head"]["bias"] - start.server.params["head"]["bias"]
+np.testing.assert_allclose(moved, np.median(np.stack(updates), axis=0), atol=1e-6)
+print(fh.__file__)
+"""
+"""The median of the cohort's updates, each of them replayed alone, is what the server moved by."""
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +63,21 @@ def test_the_shape_of_a_run_runs(quick_start):
     assert len(np.unique(kernels[:, 0, 0])) == 8
 
 
-def test_the_sixth_algorithm_is_one_file_and_one_line(quick_start):
-    code, line = _blocks("python")[2:4]
-    namespace = {"__name__": "median"}
-    exec(code, namespace)
-    entry = re.search(r'^"median": (Entry\(.*\)),$', line, flags=re.MULTILINE)
-    assert entry is not None
-    made = eval(entry[1], {"Entry": fh.algorithms.Entry, "median": namespace["median"]})
-    given = quick_start[0]
-    algorithm = made.factory(given["problem"], given["solver"])
-    sampler = fh.sampling.uniform(5)
-    run = {"key": jax.random.key(0), "rounds": 1, "sampler": sampler}
-    state, _ = fh.simulate(algorithm, given["federation"], **run)
-    # the median of the cohort's updates, each of them replayed alone
-    round_fn = fh.make_round(sampler, fh.executors.looped())
-    start = fh.initial_state(algorithm, given["federation"], key=run["key"], round_fn=round_fn)
-    ids = np.asarray(round_fn(algorithm, start, given["federation"])[1]["id"])
-    replay = jax.jit(fh.replay)
-    updates = [replay(round_fn, algorithm, start, given["federation"], k).each["head"]["bias"] for k in ids]
-    moved = np.asarray(state.server.params["head"]["bias"] - start.server.params["head"]["bias"])
-    np.testing.assert_allclose(moved, np.median(np.stack(updates), axis=0), atol=1e-6)
+def test_the_sixth_algorithm_is_one_file_and_one_line(tmp_path):
+    """Follow the README in a copy of the package: write the file, add the import and the line, run it."""
+    code, addition = _blocks("python")[2:4]
+    shutil.copytree(ROOT / "fedjax_het", tmp_path / "fedjax_het", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "fedjax_het" / "algorithms" / "median.py").write_text(code)
+    table = tmp_path / "fedjax_het" / "algorithms" / "table.py"
+    _, imported, _, line, _ = addition.split("\n")
+    text = table.read_text().replace("from fedjax_het.check", f"{imported}\nfrom fedjax_het.check", 1)
+    head, tail = text.split("ALGORITHMS: dict[str, Entry] = {\n")
+    table.write_text(f"{head}ALGORITHMS: dict[str, Entry] = {{\n{line}\n{tail}")
+    done = subprocess.run(
+        [sys.executable, "-c", FOLLOWED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout, "the copy was imported"
 
 
 def test_the_checks_run_the_readmes_own_test_command():

@@ -7,17 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.federation import Federation
-from fedjax_het.local import Clock, Optax, Solver, optimizer
+from fedjax_het.local import Clock, Optax, Solver
 from fedjax_het.problem import Model, Objective, Problem, objective
 from fedjax_het.typing import Array, Key, Params, PyTree
 from fedjax_het.weighting import proportional
 
-__all__ = ["FedAvg", "Server", "average_step", "averaging", "fedavg", "local_update", "plain"]
+__all__ = ["FedAvg", "Server", "average_step", "fedavg", "local_update", "plain"]
 
 
 @jax.tree_util.register_dataclass
@@ -126,11 +126,6 @@ def plain(problem: Problem, server: Server, client: Client) -> Objective:
     return objective(problem)
 
 
-def averaging(server: Optax | None) -> Optax:
-    """The server's optimiser, by default the step that adds the mean update as it is."""
-    return optimizer(optax.sgd, learning_rate=1.0) if server is None else server
-
-
 def fedavg(problem: Problem, solver: Solver, *, server: Optax | None = None) -> FedAvg:
     """FedAvg: y_k <- local work from w;  w <- w + server step on sum_k omega_k (y_k - w).
 
@@ -143,6 +138,9 @@ def fedavg(problem: Problem, solver: Solver, *, server: Optax | None = None) -> 
         server: the server's optimiser, fed minus the mean update as a gradient
             (`fh.local.optimizer(optax.adam, learning_rate=0.01)`); default: w + mean update.
 
+    Raises:
+        TypeError: an argument of the wrong kind.
+
     Reference:
         McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017, Algorithm 1. Server optimisers: Reddi et
         al., ICLR 2021, Algorithm 1.
@@ -151,4 +149,5 @@ def fedavg(problem: Problem, solver: Solver, *, server: Optax | None = None) -> 
         The mean is over the cohort's rows, not over all n (the listing's sum over all K is an erratum).
         optax's adaptive transformations correct their bias, unlike Reddi et al.'s.
     """
+    check_parts(problem, solver)
     return FedAvg(problem, solver, averaging(server), proportional(), jax.tree_util.Partial(plain))

@@ -10,7 +10,8 @@ import jax
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
-from fedjax_het.algorithms.fedavg import Server, average_step, averaging
+from fedjax_het.algorithms.fedavg import Server, average_step
+from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Solver
 from fedjax_het.models import selectors
@@ -122,11 +123,19 @@ def fedper(
         server: the server's optimiser; default: u + mean update.
 
     Raises:
+        TypeError: an argument of the wrong kind.
         ValueError: the selector takes no leaf or every leaf; the problem does not say which its head is.
 
     Reference:
         Arivazhagan, Aggarwal, Singh, Choudhary, arXiv 1912.00818, 2019, Algorithms 1 and 2.
     """
+    check_parts(problem, solver)
+    if not (personal is None or callable(personal)):
+        raise TypeError(
+            f"personal must be a function of a leaf's path, got {personal!r}: pass "
+            "fh.models.selectors.head(problem) "
+            "or fh.models.selectors.matching('head/.*')"
+        )
     personal = selectors.head(problem) if personal is None else personal
     params = jax.eval_shape(problem.init, jax.random.key(0)).params
     selectors.select(params, personal)

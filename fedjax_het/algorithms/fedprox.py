@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from fedjax_het.algorithm import Client
-from fedjax_het.algorithms.fedavg import FedAvg, Server, averaging
+from fedjax_het.algorithms.fedavg import FedAvg, Server
+from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.check import number
 from fedjax_het.local import Optax, Solver
 from fedjax_het.problem import Objective, Problem, objective, prox
@@ -43,5 +44,6 @@ def fedprox(problem: Problem, solver: Solver, *, mu: Any = 0.1, server: Optax | 
         Weights n_k over a cohort drawn without replacement, as in the authors' code; the paper's listing draws
         with probability n_k/n and averages uniformly.
     """
+    check_parts(problem, solver)
     mu = number("mu", mu, least=0, remedy="0 is FedAvg")
     return FedAvg(problem, solver, averaging(server), proportional(), jax.tree_util.Partial(_held, mu))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithms.parts import check_parts
 from fedjax_het.check import positive_int
 from fedjax_het.federation import Federation
 from fedjax_het.local import Solver
@@ -169,4 +170,5 @@ def ifca(problem: Problem, solver: Solver, *, clusters: int = 2) -> Ifca:
         Members are weighted by n_k within their cluster by default, so that K = 1 is FedAvg (the authors'
         FEMNIST code does the same, their MNIST code weights uniformly). Ties are broken at random.
     """
+    check_parts(problem, solver)
     return Ifca(problem, solver, proportional(), positive_int("clusters", clusters, remedy="1 is FedAvg"))

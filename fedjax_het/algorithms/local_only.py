@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedjax_het.algorithms.fedavg import averaging
 from fedjax_het.algorithms.fedper import FedPer
+from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.local import Solver
 from fedjax_het.problem import Problem
 from fedjax_het.weighting import proportional
@@ -21,5 +21,9 @@ def local_only(problem: Problem, solver: Solver) -> FedPer:
     Args:
         problem: what to learn.
         solver: local work.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
     """
+    check_parts(problem, solver)
     return FedPer(problem, solver, averaging(None), proportional(), _everything)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithms.parts import check_parts
 from fedjax_het.check import known, number
 from fedjax_het.federation import Federation
 from fedjax_het.local import Solver
@@ -154,6 +155,7 @@ def scaffold(
         With a rate schedule, K eta of option II is the sum of the steps' rates. Clients with fewer steps use
         their own number of steps.
     """
+    check_parts(problem, solver)
     known("option", option, ("I", "II"))
     if option == "II" and solver.kind != "sgd":
         raise ValueError(

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client
+from fedjax_het.check import known
+from fedjax_het.engine.executors import auto
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import State
-from fedjax_het.federation import Batch, Federation, pool_rows
+from fedjax_het.federation import SPLITS, Batch, Federation, pool_rows
 from fedjax_het.problem import full_mean
 from fedjax_het.typing import Array, Metrics, PyTree
 
@@ -30,8 +32,8 @@ class Evaluation(NamedTuple):
     Attributes:
         rows: rows each client was scored on, int32 [N].
         union: the global model over all rows, scalars; {} without one.
-        shared: the global model on each client's rows, float [N]; {} without one. 0 where there are no rows.
-        personal: each client's own model on its rows, float [N]. 0 where there are no rows.
+        shared: the global model on each client's rows, float [N]; {} without one. NaN where there are no rows.
+        personal: each client's own model on its rows, float [N]. NaN where there are no rows.
     """
 
     rows: Array
@@ -92,11 +94,14 @@ def global_metrics(
         return {name: sums[name].at[owner].add(jnp.where(counts, value, 0)) for name, value in values.items()}
 
     sums = jax.lax.fori_loop(0, (ends[-1] + ROWS - 1) // ROWS, visit, start)
-    union = {name: tree.divide(jnp.sum(s), jnp.sum(size).astype(s.dtype)) for name, s in sums.items()}
-    by_client = {
-        name: jnp.where(size > 0, s / jnp.maximum(size, 1).astype(s.dtype), 0) for name, s in sums.items()
-    }
+    union = {name: _mean(jnp.sum(s), jnp.sum(size)) for name, s in sums.items()}
+    by_client = {name: _mean(s, size) for name, s in sums.items()}
     return union, by_client
+
+
+def _mean(total: Array, count: Array) -> Array:
+    """total / count, NaN where nothing was counted."""
+    return jnp.where(count > 0, total / jnp.maximum(count, 1).astype(total.dtype), jnp.nan)
 
 
 def _row_by_row(function: Any) -> Any:
@@ -126,14 +131,15 @@ def personal_metrics(
         def metrics(batch: Batch) -> Metrics:
             return algorithm.problem.metrics(algorithm.predict(model, batch.x), batch.y)
 
-        return (), full_mean(metrics, federation.data(split, located))
+        values = full_mean(metrics, federation.data(split, located))
+        return (), {name: jnp.where(located[1] > 0, value, jnp.nan) for name, value in values.items()}
 
     shared = (algorithm, state.server, federation, key, state.round)
     return executor(one, shared, (slots, scored), slots.train[1])[1]
 
 
 def evaluate(
-    algorithm: Any, state: State, federation: Federation, *, executor: Any, split: str = "test"
+    algorithm: Any, state: State, federation: Federation, *, executor: Any = None, split: str = "test"
 ) -> Evaluation:
     """Score the global model and every client's own model, in the phase of the last round; pure.
 
@@ -141,9 +147,14 @@ def evaluate(
         algorithm: the algorithm.
         state: where the run stands.
         federation: whose rows.
-        executor: how clients are mapped.
+        executor: how clients are mapped; default `auto()`.
         split: "train", "valid" or "test".
+
+    Raises:
+        ValueError: unknown split.
     """
+    known("split", split, SPLITS)
+    executor = auto() if executor is None else executor
     phase = federation.phase(jnp.maximum(state.round - 1, 0))
     _, rows = federation.rows(split).of(phase, jnp.arange(federation.num_clients, dtype=jnp.int32))
     union, shared = global_metrics(algorithm, state.server, federation, phase, split)

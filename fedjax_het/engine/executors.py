@@ -242,7 +242,16 @@ def sharded(mesh: Mesh | None = None, inner: Executor | None = None) -> Sharded:
         mesh: its first axis takes the clients; default: all devices, axis "clients". Build meshes with
             `AxisType.Auto`.
         inner: what each device does with its share.
+
+    Raises:
+        TypeError: not a mesh.
     """
+    if not (mesh is None or isinstance(mesh, Mesh)):
+        raise TypeError(
+            f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}: pass jax.make_mesh((4,), "
+            "('clients',), "
+            "axis_types=(AxisType.Auto,)), or nothing for all devices"
+        )
     if mesh is None:
         mesh = jax.make_mesh((len(jax.devices()),), ("clients",), axis_types=(AxisType.Auto,))
     return Sharded(mesh, Auto() if inner is None else inner)

@@ -50,7 +50,7 @@ class History:
     | global/METRIC | evaluation | the global model over the union of all clients' rows |
     | shared/METRIC | evaluation, client | the global model on each client's rows |
     | personal/METRIC | evaluation, client | each client's own model on its rows |
-    | rows | evaluation, client | rows each client was scored on |
+    | rows | evaluation, client | rows each client was scored on; its metrics are NaN where it has none |
 
     Attributes:
         variables: name -> Variable.
@@ -108,27 +108,41 @@ class History:
         """A table of the evaluations: rounds done, the global model, the clients' mean and worst decile."""
         require("evaluated_at" in self, "history must hold an evaluation, got none: pass every= to simulate")
         names = [n.split("/", 1)[1] for n in self if n.startswith("personal/")]
-        columns: list[tuple[str, np.ndarray]] = [("round", self["evaluated_at"])]
+        seeds = self.dims("evaluated_at")[0] == "seed"
+        rounds = self["evaluated_at"][0] if seeds else self["evaluated_at"]
+        columns: list[tuple[str, np.ndarray]] = [("round", rounds)]
         for metric in names:
             if f"global/{metric}" in self:
                 columns.append((f"global {metric}", self[f"global/{metric}"]))
             columns.append((f"mean client {metric}", self.client_mean(f"personal/{metric}")))
             if metric == "accuracy":
                 columns.append((f"worst decile {metric}", self.worst_decile(f"personal/{metric}")))
-        lines = ["  ".join(name.rjust(max(8, len(name))) for name, _ in columns)]
-        for row in range(len(columns[0][1])):
-            cells = []
-            for name, values in columns:
-                cell = f"{int(values[row])}" if name == "round" else f"{float(values[row]):.4f}"
-                cells.append(cell.rjust(max(8, len(name))))
+        width = 17 if seeds else 8
+        lines = ["  ".join(name.rjust(max(width, len(name))) for name, _ in columns)]
+        for row in range(len(rounds)):
+            cells = [str(int(rounds[row])).rjust(width)]
+            for name, values in columns[1:]:
+                cells.append(_cell(values[..., row]).rjust(max(width, len(name))))
             lines.append("  ".join(cells))
         if "round" in self:
-            down, up = self["bytes_down"].sum() / 1e6, self["bytes_up"].sum() / 1e6
-            seconds = self["seconds"][-1]
-            lines.append(f"{len(self['round'])} rounds, {down:.2f} MB down, {up:.2f} MB up, {seconds:.1f} s")
+            down, up = (self[name].sum(axis=-1).mean() / 1e6 for name in ("bytes_down", "bytes_up"))
+            seconds = self["seconds"][..., -1].sum()
+            many = f"{len(self['seconds'])} seeds of " if seeds else ""
+            count = self["round"].shape[-1]
+            lines.append(f"{many}{count} rounds, {down:.2f} MB down, {up:.2f} MB up, {seconds:.1f} s")
         if self.interrupted:
             lines.append("interrupted: complete up to the last whole block of rounds")
         return "\n".join(lines)
+
+
+def _cell(value: np.ndarray) -> str:
+    """One number, or mean ± standard deviation over seeds; a dash where there was nothing to score."""
+    if np.isnan(value).any():
+        return "-"
+    if value.ndim == 0:
+        return f"{float(value):.4f}"
+    spread = np.std(value, ddof=1) if len(value) > 1 else 0.0
+    return f"{np.mean(value):.4f} ± {spread:.4f}"
 
 
 def stack(histories: Sequence[History]) -> History:
@@ -137,14 +151,15 @@ def stack(histories: Sequence[History]) -> History:
     Raises:
         ValueError: no histories, or histories of different runs.
     """
-    require(len(histories) > 0, "histories must not be empty")
+    require(len(histories) > 0, "histories must hold at least one History, got none: pass a list of runs")
     first = histories[0]
     variables = {}
     for name, variable in first.variables.items():
         values = [history[name] for history in histories]
         require(
             all(v.shape == variable.values.shape for v in values),
-            f"histories must have equal shapes, got {[v.shape for v in values]} for {name!r}",
+            f"histories must have equal shapes, got {[v.shape for v in values]} for {name!r}: stack "
+            "runs of one setting",
         )
         variables[name] = Variable(("seed", *variable.dims), np.stack(values))
     return History(variables, any(history.interrupted for history in histories))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys
 from fedjax_het.engine.executors import auto
+from fedjax_het.engine.fit import check_fit
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Key, PyTree
@@ -32,8 +33,10 @@ def adapt(algorithm: Any, server: PyTree, newcomers: Federation, *, key: Key, ex
         Stacked client states, leading axis N of `newcomers`.
 
     Raises:
-        ValueError: the algorithm cannot serve unseen clients (its message says why).
+        ValueError: the algorithm cannot serve unseen clients (its message says why), or its model does not fit
+            the newcomers.
     """
+    check_fit(algorithm.problem, newcomers)
     executor = auto() if executor is None else executor
     ids = jnp.arange(newcomers.num_clients, dtype=jnp.int32)
     phase, ones = jnp.zeros((), jnp.int32), jnp.ones(ids.shape, jnp.result_type(float))

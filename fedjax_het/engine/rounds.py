@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Cohort, Report, Upload
-from fedjax_het.check import known
+from fedjax_het.check import known, positive_int
+from fedjax_het.engine.fit import check_callable, check_record
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import Seen, State
 from fedjax_het.federation import Federation
@@ -126,9 +127,24 @@ def make_round(
     """Put a round together; see `Round` for the arguments.
 
     Raises:
+        TypeError: an argument of the wrong kind.
         ValueError: unknown `on_nonfinite`.
     """
     known("on_nonfinite", on_nonfinite, NONFINITE)
+    check_record("sampler", sampler, ("init", "draw"), "fh.sampling.uniform(10)")
+    check_record("executor", executor, ("__call__",), "fh.executors.auto()")
+    if not (measures is None or isinstance(measures, dict)):
+        raise TypeError(
+            f"measures must be a dictionary of measures by name, got {type(measures).__name__}: pass "
+            "{'dissimilarity': fh.analysis.gradient_dissimilarity()}"
+        )
+    for name, measure in (measures or {}).items():
+        methods = ("init", "client", "finish")
+        check_record(f"measures[{name!r}]", measure, methods, "fh.analysis.gradient_dissimilarity()")
+    if weighting is not None:
+        check_callable("weighting", weighting, ("sizes", "cohort"), "fh.weighting.uniform()")
+    if hook is not None:
+        check_callable("hook", hook, ("key", "upload"), "a function that returns the upload")
     return Round(
         sampler, measures or {}, _callable(weighting), _callable(hook), executor, on_nonfinite, differentiable
     )
@@ -157,7 +173,13 @@ def make_block(round_fn: Round, rounds: int) -> Any:
 
     Jit it, vmap it over seeds (`state`) or over an algorithm's leaves, shard it, differentiate it. It is a
     pytree callable whose leaves are the sampler's and the measures' numbers.
+
+    Raises:
+        TypeError, ValueError: not a round, or not a whole number of at least one round.
     """
+    if not isinstance(round_fn, Round):
+        raise TypeError(f"round_fn must be a Round, got {type(round_fn).__name__}: make one with fh.make_round")
+    rounds = positive_int("rounds", rounds, remedy="a block has at least one")
     return jax.tree_util.Partial(_Block(rounds), round_fn)
 
 
@@ -269,6 +291,11 @@ def _one_client(shared: PyTree, slot: Slots) -> tuple[PyTree, PyTree]:
     upload = Upload(report.total, report.each)
     if round_fn.hook is not None:
         upload = round_fn.hook(keys.client(keys.stream(key, "upload"), slot.id), upload)
+        if not isinstance(upload, Upload):
+            raise TypeError(
+                f"hook must return an Upload, got {type(upload).__name__}: return the one it was given, "
+                "changed by _replace(total=..., each=...)"
+            )
     total, each = upload
     # in "raise" mode the sum of the totals is checked once a round instead, which costs nothing
     looked_at = (each, report.info.get("loss", ()))

@@ -13,6 +13,7 @@ import numpy as np
 from fedjax_het.check import known, positive_int, require
 from fedjax_het.engine.evaluate import Evaluation, evaluate
 from fedjax_het.engine.executors import auto
+from fedjax_het.engine.fit import check_algorithm, check_fit
 from fedjax_het.engine.history import History
 from fedjax_het.engine.nonfinite import blame
 from fedjax_het.engine.progress import bar
@@ -86,7 +87,7 @@ def simulate(
         executor: how clients are mapped; default `auto()`.
         measures: questions put to every cohort, by name.
         weighting: instead of the algorithm's own.
-        hook: (key, total) -> total on every upload.
+        hook: (key, `Upload`) -> `Upload`, on what every client sends.
         every: evaluate after every so many rounds, and at the start of a new run; default: at the end only.
         split: the rows evaluated.
         on_nonfinite: "raise" stops at the first NaN or infinity and names the client; "drop" leaves such
@@ -109,12 +110,14 @@ def simulate(
         f"key or state must be given, and not both, got {'neither' if key is None else 'both'}: "
         "key=jax.random.key(0) begins a run, state= continues one",
     )
+    check_algorithm(algorithm)
+    check_fit(algorithm.problem, federation)
     sampler = everyone() if sampler is None else sampler
     executor = auto() if executor is None else executor
-    sampler.init(federation.num_clients)
     round_fn = make_round(
         sampler, executor, measures, weighting=weighting, hook=hook, on_nonfinite=on_nonfinite
     )
+    sampler.init(federation.num_clients)
     began = time.perf_counter()
     fresh = state is None
     if state is None:
@@ -175,8 +178,18 @@ def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federati
     held = state.seen.loss.shape[0]
     require(
         held == federation.num_clients,
-        f"federation must have the clients that the state was made for, {held}, got {federation.num_clients}",
+        f"federation must have the clients that the state was made for, {held}, got {federation.num_clients}: "
+        "use fh.adapt for clients never trained on",
     )
+    made = jax.eval_shape(lambda key: algorithm.init(key, federation), state.key)
+    for name, wanted, has in zip(("server", "clients"), made, (state.server, state.clients)):
+        require(
+            jax.tree.structure(wanted) == jax.tree.structure(has)
+            and [(x.shape, x.dtype) for x in jax.tree.leaves(wanted)]
+            == [(x.shape, x.dtype) for x in jax.tree.leaves(has)],
+            f"state must come from a run of this algorithm and model, got another {name} state for "
+            f"{type(algorithm).__name__}: begin a new run with key=, or pass the algorithm that made the state",
+        )
     carries = {
         name: state.measures[name] if name in state.measures else measure.init(algorithm, state.server)
         for name, measure in round_fn.measures.items()
@@ -185,7 +198,7 @@ def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federati
 
 
 def _typed(key: Any) -> Key:
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
         got = f"an array of {key.dtype}" if isinstance(key, jax.Array) else type(key).__name__
         raise TypeError(f"key must be a typed key, got {got}: pass jax.random.key(seed)")
     return key

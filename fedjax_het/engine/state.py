@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys
+from fedjax_het.engine.fit import check_algorithm, check_fit
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Array, Key, PyTree
 
@@ -62,7 +63,13 @@ def initial_state(algorithm: Any, federation: Federation, *, key: Key, round_fn:
         key: the run's key; initial parameters depend on it alone, so methods compared under one key start
             from the same weights.
         round_fn: the round that will run (`make_round`): its sampler and measures have states too.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: the algorithm's model does not fit the federation.
     """
+    check_algorithm(algorithm)
+    check_fit(algorithm.problem, federation)
     clients_count = federation.num_clients
     server, clients = algorithm.init(keys.stream(key, "init"), federation)
     seen = Seen(

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from fedjax_het import keys, tree
@@ -39,14 +40,19 @@ def survey(
         algorithm: the algorithm.
         state: where the run stands.
         federation: whose rows; read in the phase of the next round.
-        ids: client numbers, int32 [C], ascending; default all N.
+        ids: client numbers [C], each once; default all N. Answers come in ascending order.
         executor: how clients are mapped; default `auto()`.
         weighting: of the clients asked; default the algorithm's own.
 
     Returns:
         The measure's values by name.
+
+    Raises:
+        ValueError: ids that no client has, or one twice.
     """
     executor = auto() if executor is None else executor
+    if ids is not None:
+        ids = _ids(ids, federation.num_clients)
     phase = federation.phase(state.round)
     slots = every_client(algorithm, state, federation, phase, ids)
     real = jnp.result_type(float)
@@ -79,6 +85,23 @@ def survey(
     total, each = executor(ask, shared, slots, slots.train[1])
     values, _ = measure.finish(carry, algorithm, state.server, total, each, cohort)
     return values
+
+
+def _ids(ids: Any, num_clients: int) -> Array:
+    if isinstance(ids, Tracer):
+        return ids
+    array = np.sort(np.asarray(ids))
+    require(
+        array.ndim == 1
+        and array.dtype.kind in "iu"
+        and array.size > 0
+        and array[0] >= 0
+        and array[-1] < num_clients
+        and bool((np.diff(array) > 0).all()),
+        f"ids must be different numbers below {num_clients}, got {np.asarray(ids).tolist()}: "
+        "clients count from 0",
+    )
+    return jnp.asarray(array, jnp.int32)
 
 
 def replay(

@@ -188,7 +188,8 @@ def compare(
     """
     for method in methods:
         known("methods", method, METHODS if method == CENTRALISED else (*ALGORITHMS, CENTRALISED))
-    rounds, seeds = positive_int("rounds", rounds), positive_int("seeds", seeds)
+    rounds = positive_int("rounds", rounds, remedy="a run has at least one")
+    seeds = positive_int("seeds", seeds, remedy="every method runs at least once")
     given = (federation, problem, solver)
     if all(part is None for part in given):
         federation, problem, solver = digits_study()
@@ -204,6 +205,7 @@ def compare(
     test = pool_rows(federation.x, federation.y, federation.spec.pool.scale, rows)
     keys = [jax.random.key(seed) for seed in range(seeds)]
     sampler = sampling.uniform(cohort)
+    sampler.init(federation.num_clients)
     lines: list[Line] = []
     for method in methods:
         announce(method)

@@ -15,9 +15,11 @@ def mean(values: np.ndarray, held: np.ndarray) -> np.ndarray:
         held: whether the client counts, bool [..., N].
 
     Returns:
-        [...]; 0 if nobody counts.
+        [...]; NaN if nobody counts.
     """
-    return np.where(held, values, 0).sum(-1) / np.maximum(held.sum(-1), 1)
+    count = held.sum(-1)
+    total = np.where(held, values, 0).sum(-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def worst_decile(values: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -28,9 +30,10 @@ def worst_decile(values: np.ndarray, held: np.ndarray) -> np.ndarray:
         held: whether the client counts, bool [..., N].
 
     Returns:
-        [...]; 0 if nobody counts.
+        [...]; NaN if nobody counts.
     """
     ordered = np.sort(np.where(held, values, np.inf), axis=-1)
     count = np.ceil(held.sum(-1, keepdims=True) / 10)
     worst = np.arange(values.shape[-1]) < count
-    return np.where(worst, ordered, 0).sum(-1) / np.maximum(worst.sum(-1), 1)
+    total = np.where(worst, ordered, 0).sum(-1)
+    return np.where(count[..., 0] > 0, total / np.maximum(worst.sum(-1), 1), np.nan)
