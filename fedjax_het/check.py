@@ -5,9 +5,8 @@ Every check looks at concrete values only; a tracer passes, since its value is n
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 import jax.numpy as jnp
@@ -33,14 +32,14 @@ def require(condition: bool, message: str) -> None:
 
 def short(value: Any) -> str:
     """`value` for a message: its repr, or for what holds arrays or is long its type, shape and length."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype") and value.shape != ():
         return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
     text = repr(value)
     if len(text) <= LONGEST and "\n" not in text:
         return text
-    length = f" of length {len(value)}" if hasattr(value, "__len__") else ""
+    length = f" of length {len(value)}" if isinstance(value, Sized) else ""
     return f"{type(value).__name__}{length}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_het.assembly import partition
-from fedjax_het.check import number, positive_int, require
+from fedjax_het.check import positive_int, positive_ints, require, scalar, short
 from fedjax_het.federation import Federation
 from fedjax_het.pool import pool
 
@@ -65,7 +65,7 @@ def synthetic(
         [N, features, classes], "bias" [N, classes], "feature_mean" [N, features].
 
     Raises:
-        TypeError: counts that are not whole numbers.
+        TypeError: counts that are not whole numbers, spreads that are not numbers.
         ValueError: a negative spread, a seed that RandomState does not take, the wrong number of sizes.
 
     Reference: Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated optimization in heterogeneous
@@ -75,14 +75,13 @@ def synthetic(
     Departures: each client's rows are cut by the stratified seeded rule of `split`, where the published
         scripts shuffle with Python's unseeded generator.
     """
-    number("alpha", alpha, least=0)
-    number("beta", beta, least=0)
-    alpha, beta = float(alpha), float(beta)
-    clients = positive_int("clients", clients)
-    features = positive_int("features", features)
-    classes = positive_int("classes", classes)
-    multiplier = positive_int("multiplier", multiplier)
-    seed = positive_int("seed", seed, least=0)
+    alpha = scalar("alpha", alpha, least=0, remedy="it is a standard deviation, 0 for like models")
+    beta = scalar("beta", beta, least=0, remedy="it is a standard deviation, 0 for like features")
+    clients = positive_int("clients", clients, remedy="say how many there are, such as 30")
+    features = positive_int("features", features, remedy="it is the dimension of x, such as 60")
+    classes = positive_int("classes", classes, remedy="it is the number of labels, such as 10")
+    multiplier = positive_int("multiplier", multiplier, remedy="1 leaves the sizes as they are drawn")
+    seed = positive_int("seed", seed, least=0, remedy="the published generator takes 0 .. 2**32 - 1")
     require(seed < 2**32, f"seed must be < 2**32, got {seed}: the published generator takes no larger one")
     rng = np.random.RandomState(seed)
     count = (rng.lognormal(4, 2, clients).astype(np.int64) + 50) * multiplier
@@ -118,9 +117,9 @@ def synthetic(
 
 
 def _sizes(sizes: Sequence[int], clients: int) -> np.ndarray:
-    given = [positive_int("sizes", n, least=0) for n in sizes]
+    given = positive_ints("sizes", sizes, least=0, remedy="pass one size a client")
     require(
         len(given) == clients and sum(given) > 0,
-        f"sizes must list {clients} clients that hold rows, got {given}: pass one size a client",
+        f"sizes must list {clients} clients that hold rows, got {short(given)}: pass one size a client",
     )
     return np.array(given, np.int64)

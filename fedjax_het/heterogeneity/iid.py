@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_het.assembly import partition
-from fedjax_het.check import positive_int, require
+from fedjax_het.check import positive_int, positive_ints, require
 from fedjax_het.federation import Federation
-from fedjax_het.pool import Pool
+from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import generator
 
 __all__ = ["iid"]
@@ -37,10 +37,11 @@ def iid(
         valid: fraction for validation.
 
     Raises:
-        TypeError: counts that are not whole numbers.
+        TypeError: `pool` is not a Pool, counts that are not whole numbers.
         ValueError: more clients than rows, sizes that do not fit, a fraction out of range.
     """
-    clients, rows = positive_int("clients", clients), pool.num_rows
+    rows = expect_pool("pool", pool).num_rows
+    clients = positive_int("clients", clients, remedy="say how many share the pool")
     if sizes is None:
         require(
             clients <= rows,
@@ -49,10 +50,14 @@ def iid(
         count = np.full(clients, rows // clients)
         count[: rows % clients] += 1
     else:
-        count = np.array([positive_int("sizes", n, least=0) for n in sizes], np.int64)
+        count = np.array(positive_ints("sizes", sizes, least=0, remedy="pass one size a client"), np.int64)
         require(
             len(count) == clients,
             f"sizes must list {clients} clients, got {len(count)} sizes: pass one size a client",
+        )
+        require(
+            int(count.sum()) > 0,
+            f"sizes must add up to at least 1, got 0 for all {clients} clients: give one client rows",
         )
         require(
             int(count.sum()) <= rows,

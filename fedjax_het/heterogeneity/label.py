@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fedjax_het.assembly import partition
-from fedjax_het.check import number, positive_int, require
+from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
-from fedjax_het.pool import Pool
+from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import generator
 
 __all__ = ["dirichlet"]
@@ -55,9 +55,10 @@ def dirichlet(
         1 over classes (0 for an empty client).
 
     Raises:
-        TypeError: counts that are not whole numbers.
-        ValueError: alpha <= 0, a `min_size` that the pool cannot meet (the largest that it can is named), a
-            pool without one label a row, a fraction out of range.
+        TypeError: `pool` is not a Pool, counts that are not whole numbers, an alpha that is no number.
+        ValueError: alpha <= 0, more clients than rows unless `min_size` is 0, a `min_size` that the pool
+            cannot meet (the largest that it can is named), a pool without one label a row, a fraction out of
+            range.
 
     Reference: Yurochkin, Agarwal, Ghosh, Greenewald, Hoang, Khazaeni, "Bayesian nonparametric federated
         learning of neural networks", ICML 2019, section 4; Li, Diao, Chen, He, "Federated learning on non-IID
@@ -67,10 +68,16 @@ def dirichlet(
     Departures: the published codes draw all classes again until every client holds 10 rows, which need not
         end; and they exclude clients that are full already, which biases the proportions.
     """
-    number("alpha", alpha, above=0, remedy="small values skew the labels, large ones even them out")
-    clients = positive_int("clients", clients)
-    min_size = positive_int("min_size", min_size, least=0)
-    labels, most = pool.labels, pool.num_rows // clients
+    labels = expect_pool("pool", pool).labels
+    alpha = scalar("alpha", alpha, above=0, remedy="small values skew the labels, large ones even them out")
+    clients = positive_int("clients", clients, remedy="say how many share the pool")
+    min_size = positive_int("min_size", min_size, least=0, remedy="0 allows empty clients")
+    most = pool.num_rows // clients
+    require(
+        min_size == 0 or most > 0,
+        f"clients must be <= {pool.num_rows}, got {clients}: there is one row a client at most, or pass "
+        "min_size=0 to allow empty clients",
+    )
     require(
         min_size <= most,
         f"min_size must be <= {most}, got {min_size}: {clients} clients share {pool.num_rows} rows; take "
@@ -81,7 +88,7 @@ def dirichlet(
     order = _by_appearance(labels, classes)
     rng = generator(seed, "dirichlet")
     drawn = np.empty((clients, classes))
-    drawn[:, order] = _shares(rng, float(alpha), classes, clients).T
+    drawn[:, order] = _shares(rng, alpha, classes, clients).T
     tie = rng.random(clients)
     count = _round(drawn.T * total[:, None], total).T
     size = count.sum(1)

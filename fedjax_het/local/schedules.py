@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_het.check import known, number
+from fedjax_het.check import known, number, short
 from fedjax_het.typing import Array, static
 
 __all__ = ["Clock", "Schedule", "geometric", "inverse_time", "schedule", "value_at"]
@@ -71,8 +71,13 @@ def schedule(function: Callable[..., Any], *numbers: Any, unit: str = "step") ->
     """
     known("unit", unit, UNITS)
     if not callable(function):
-        raise TypeError(f"function must be callable, got {function!r}: pass a function of the step count")
-    return Schedule(jax.tree_util.Partial(function, *(number("numbers", n) for n in numbers)), unit)
+        raise TypeError(f"function must be callable, got {short(function)}: pass a function of the step count")
+    return Schedule(
+        jax.tree_util.Partial(
+            function, *(number("numbers", n, remedy="bind anything else inside the function") for n in numbers)
+        ),
+        unit,
+    )
 
 
 def _inverse_time(numerator: Array, offset: Array, count: Array) -> Array:
@@ -85,9 +90,10 @@ def inverse_time(numerator: Any, offset: Any, *, unit: str = "step") -> Schedule
     Raises:
         ValueError: a number that is not positive.
     """
-    remedy = "a step size is positive"
-    numerator = number("numerator", numerator, above=0, remedy=remedy)
-    offset = number("offset", offset, above=0, remedy=remedy)
+    numerator = number(
+        "numerator", numerator, above=0, remedy="it is the step size times offset + t, e.g. 2/mu"
+    )
+    offset = number("offset", offset, above=0, remedy="the first step size is numerator / offset")
     return schedule(_inverse_time, numerator, offset, unit=unit)
 
 
@@ -101,9 +107,8 @@ def geometric(initial: Any, factor: Any, *, unit: str = "round") -> Schedule:
     Raises:
         ValueError: a number that is not positive.
     """
-    remedy = "a step size is positive"
-    initial = number("initial", initial, above=0, remedy=remedy)
-    factor = number("factor", factor, above=0, remedy=remedy)
+    initial = number("initial", initial, above=0, remedy="it is the first step size, such as 0.1")
+    factor = number("factor", factor, above=0, remedy="below 1 the step sizes fall, such as 0.99")
     return schedule(_geometric, initial, factor, unit=unit)
 
 

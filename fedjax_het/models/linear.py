@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from fedjax_het.check import number, require
 from fedjax_het.models.dense import product
 from fedjax_het.models.losses import defaults, output_shape
-from fedjax_het.pool import Pool, PoolSpec
+from fedjax_het.pool import Pool, PoolSpec, expect_pool
 from fedjax_het.problem import Facts, Model, Problem
 from fedjax_het.typing import Array, Bound, Key, Params
 
-__all__ = ["affine", "linear", "softmax"]
+__all__ = ["RIDGE", "affine", "linear", "softmax"]
+
+RIDGE = "None leaves the term out"
+"""The remedy of a wrong l2."""
 
 
 def affine(layer: Params, x: Array) -> Array:
@@ -63,7 +66,7 @@ def _problem(name: str, spec: PoolSpec, bias: bool, l2: Any) -> Problem:
         losses=losses,
         metrics=metrics,
         facts=Facts(name, linear=True, convex=True, log_likelihood=True, head=("head",)),
-        l2=None if l2 is None else number("l2", l2, least=0),
+        l2=None if l2 is None else number("l2", l2, least=0, remedy=RIDGE),
     )
 
 
@@ -83,10 +86,10 @@ def linear(pool: Pool, *, bias: bool = True, l2: Any = None) -> Problem:
 
     Raises:
         ValueError: the task is not regression, or l2 is negative.
-        TypeError: l2 is not a number.
+        TypeError: `pool` is not a Pool, or l2 is not a number.
     """
     require(
-        pool.spec.task == "regression",
+        expect_pool("pool", pool).spec.task == "regression",
         f"pool must be of task 'regression' for least squares, got {pool.spec.task!r}: "
         "use softmax(pool) for labels, or make the pool with task='regression'",
     )
@@ -109,10 +112,10 @@ def softmax(pool: Pool, *, bias: bool = True, l2: Any = None) -> Problem:
 
     Raises:
         ValueError: the task is not classification, or l2 is negative.
-        TypeError: l2 is not a number.
+        TypeError: `pool` is not a Pool, or l2 is not a number.
     """
     require(
-        pool.spec.task == "classification",
+        expect_pool("pool", pool).spec.task == "classification",
         f"pool must be of task 'classification' for softmax regression, got {pool.spec.task!r}: "
         "use linear(pool) for float targets",
     )

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys
+from fedjax_het.check import short
 from fedjax_het.models import modules
-from fedjax_het.pool import Pool, PoolSpec
+from fedjax_het.pool import Pool, PoolSpec, expect_pool
 from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array, Bound, Key, Metrics, Params, PyTree
 
@@ -114,7 +115,7 @@ def from_linen(
         log_likelihood: whether the loss is a negative log-likelihood; if None, whether it is the task's own.
 
     Raises:
-        TypeError: `module` is not a linen module, or cannot be hashed.
+        TypeError: `module` is not a linen module, or cannot be hashed; `pool` is not a Pool.
         ValueError: the output does not fit the task, the module has buffers and the policy is "refused", a
             part that head or norm names is absent, losses or metrics are not one number a row, or l2 is
             negative.
@@ -122,13 +123,16 @@ def from_linen(
     from flax import linen
 
     if not isinstance(module, linen.Module):
-        raise TypeError(f"module must be a flax.linen module, got {module!r}: use from_nnx for NNX modules")
+        raise TypeError(
+            f"module must be a flax.linen module, got {short(module)}: use from_nnx for NNX modules"
+        )
     try:
         hash(module)
     except TypeError:
         raise TypeError(
-            f"module must be hashable, got {module!r}: use tuples for attributes that are lists or arrays"
+            f"module must be hashable, got {short(module)}: use tuples for attributes that are lists or arrays"
         ) from None
+    expect_pool("pool", pool)
     flags = modules.flags(type(module).__call__)
     init = Bound(_linen_init, (module, pool.spec, flags))
     types = tuple(getattr(linen, name) for name in modules.NORMS)

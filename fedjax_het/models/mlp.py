@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys
-from fedjax_het.check import known, number, positive_int, require
-from fedjax_het.models.linear import affine
+from fedjax_het.check import known, number, positive_ints, require
+from fedjax_het.models.linear import RIDGE, affine
 from fedjax_het.models.losses import defaults, output_shape
-from fedjax_het.pool import Pool
+from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.problem import Facts, Model, Problem
 from fedjax_het.typing import Array, Bound, Key, Params
 
@@ -79,21 +79,19 @@ def mlp(pool: Pool, *, hidden: Sequence[int] = (64,), activation: str = "relu", 
 
     Raises:
         ValueError: the task is neither, a width is below 1, the activation is unknown, or l2 is negative.
-        TypeError: a width is not a whole number, or l2 is not a number.
+        TypeError: `pool` is not a Pool, a width is not a whole number, or l2 is not a number.
 
     Reference:
         He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
         LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, section 4.6.
     """
-    spec = pool.spec
+    spec = expect_pool("pool", pool).spec
     require(
         spec.task in ("classification", "regression"),
         f"pool must be of task 'classification' or 'regression' for an MLP, got {spec.task!r}: "
         "token numbers are not features, use a model that embeds them (from_linen, from_nnx)",
     )
-    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
-        raise TypeError(f"hidden must be a sequence of widths, got {hidden!r}: pass a tuple such as (64, 32)")
-    widths = tuple(positive_int("hidden", width) for width in hidden)
+    widths = tuple(positive_ints("hidden", hidden, remedy="pass a tuple of widths such as (64, 32)"))
     known("activation", activation, ACTIVATIONS)
     shape = output_shape(spec)
     losses, metrics = defaults(spec.task)
@@ -103,5 +101,5 @@ def mlp(pool: Pool, *, hidden: Sequence[int] = (64,), activation: str = "relu", 
         losses=losses,
         metrics=metrics,
         facts=Facts("mlp", log_likelihood=True, head=("head",)),
-        l2=None if l2 is None else number("l2", l2, least=0),
+        l2=None if l2 is None else number("l2", l2, least=0, remedy=RIDGE),
     )

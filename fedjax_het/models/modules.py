@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het.check import known, number, require
+from fedjax_het.models.linear import RIDGE
 from fedjax_het.models.losses import check_output, defaults
 from fedjax_het.models.selectors import leaf_paths, named, under
 from fedjax_het.pool import Pool, PoolSpec
@@ -164,5 +165,5 @@ def finish(
             norm=_present("norm", norm, named, paths),
             masked=masked,
         ),
-        l2=None if l2 is None else number("l2", l2, least=0),
+        l2=None if l2 is None else number("l2", l2, least=0, remedy=RIDGE),
     )

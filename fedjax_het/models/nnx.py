@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys
+from fedjax_het.check import short
 from fedjax_het.models import modules
-from fedjax_het.pool import Pool
+from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array, Bound, Key, Metrics, Params, PyTree
 
@@ -135,7 +136,7 @@ def from_nnx(
 
     Raises:
         TypeError: `factory` is a module already built, is not callable, cannot be hashed, or returns no
-            NNX module.
+            NNX module; `pool` is not a Pool.
         ValueError: the output does not fit the task, the module has buffers and the policy is "refused", a
             part that head or norm names is absent, losses or metrics are not one number a row, or l2 is
             negative.
@@ -147,13 +148,14 @@ def from_nnx(
             f"factory must be a function of rngs that builds the module, got {type(factory).__name__}: "
             "pass functools.partial(MODULE, ...), so that each key gives its own parameters"
         )
+    expect_pool("pool", pool)
     factory = _rebuildable(factory)
     built: dict[str, Any] = {}
 
     def build(key: Key) -> None:
         model = factory(rngs=nnx.Rngs(key))
         if not isinstance(model, nnx.Module):
-            raise TypeError(f"factory must return an nnx.Module, got {model!r}: return the module itself")
+            raise TypeError(f"factory must return an nnx.Module, got {short(model)}: return the module itself")
         graphdef, _, generators, rest = _nnx_parts(model)
         types = tuple(getattr(nnx, name) for name in modules.NORMS if hasattr(nnx, name))
         # Only names, shapes and the graph leave: they are static, and nothing traced may.

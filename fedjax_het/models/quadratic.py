@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.check import require
+from fedjax_het.check import number, require, short
 from fedjax_het.federation import Federation, FederationSpec, Rows
-from fedjax_het.pool import Pool
+from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.pool import pool as make_pool
 from fedjax_het.problem import Facts, Model, Problem
 from fedjax_het.typing import Array, ArrayLike, Bound, Key, Metrics, Params
@@ -60,8 +60,10 @@ def quadratic(pool: Pool, *, start: Sequence[float] | None = None) -> Problem:
         A Problem; `facts.convex` says whether every A of the pool is positive semidefinite.
 
     Raises:
+        TypeError: `pool` is not a Pool, or `start` holds no numbers.
         ValueError: the pool's rows are not quadratics, or `start` is not d finite numbers.
     """
+    expect_pool("pool", pool)
     shape, target = pool.spec.feature_shape, pool.spec.target_shape
     require(
         pool.spec.task == "regression"
@@ -72,11 +74,12 @@ def quadratic(pool: Pool, *, start: Sequence[float] | None = None) -> Problem:
         f"y {list(target)} of task {pool.spec.task!r}: make it with quadratic_pool",
     )
     if start is not None:
-        start = tuple(float(value) for value in start)
+        number("start", start, remedy=f"pass {shape[0]} numbers, one for each coordinate of w")
         require(
-            len(start) == shape[0] and bool(np.isfinite(start).all()),
-            f"start must be {shape[0]} finite numbers, got {start}: one for each coordinate of w",
+            np.shape(start) == (shape[0],),
+            f"start must be {shape[0]} finite numbers, got {short(start)}: one for each coordinate of w",
         )
+        start = tuple(float(value) for value in start)
     matrices = np.asarray(pool.x, np.float64)
     spectrum = np.linalg.eigvalsh((matrices + matrices.swapaxes(1, 2)) / 2)
     convex = bool(spectrum.min() >= -1e-6 * max(1.0, float(abs(spectrum).max())))
@@ -182,7 +185,7 @@ def quadratic_federation(
     held = np.ones(count, np.int64) if sizes is None else np.asarray(sizes)
     require(
         held.shape == (count,) and held.dtype.kind in "iu" and bool((held >= 0).all()) and held.sum() > 0,
-        f"sizes must be {count} whole numbers >= 0, not all 0, got {sizes!r}: one for each client",
+        f"sizes must be {count} whole numbers >= 0, not all 0, got {short(sizes)}: one for each client",
     )
     offset = np.cumsum(held) - held
     each = jnp.arange(count, dtype=jnp.int32)

@@ -61,12 +61,14 @@ def test_clients_see_the_mix_of_the_pool():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"clients": 0}, ValueError, "clients must be >= 1, got 0"),
-        ({"clients": 2.0}, TypeError, "clients must be a whole number, got 2.0"),
+        ({"clients": 0}, ValueError, "clients must be >= 1, got 0: say how many"),
+        ({"clients": 2.0}, TypeError, "clients must be a whole number, got 2.0: say how many"),
         ({"clients": 11}, ValueError, "clients must be <= 10, got 11"),
         ({"clients": 2, "sizes": [5, 6]}, ValueError, "sizes must add up to at most 10, got 11"),
         ({"clients": 2, "sizes": [5]}, ValueError, "sizes must list 2 clients, got 1 sizes"),
-        ({"clients": 2, "sizes": [5, -1]}, ValueError, "sizes must be >= 0, got -1"),
+        ({"clients": 2, "sizes": [5, -1]}, ValueError, "sizes must be >= 0, got -1: pass one size a client"),
+        ({"clients": 2, "sizes": 5}, TypeError, "sizes must be a sequence of whole numbers, got 5: pass one"),
+        ({"clients": 2, "sizes": [0, 0]}, ValueError, "sizes must add up to at least 1, got 0 for all 2"),
         ({"clients": 2, "test": -0.2}, ValueError, "test must be >= 0 and < 1, got -0.2"),
         ({"clients": 2, "seed": -1}, ValueError, "seed must be >= 0, got -1"),
     ],
@@ -74,3 +76,8 @@ def test_clients_see_the_mix_of_the_pool():
 def test_refusals(arguments, error, message):
     with pytest.raises(error, match=message):
         iid(small(10), **arguments)
+
+
+def test_refuses_what_is_no_pool():
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got Federation: pass federation\.pool"):
+        iid(iid(small(10), clients=2), clients=2)

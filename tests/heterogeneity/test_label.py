@@ -139,11 +139,12 @@ def test_test_rows_are_stratified():
         ({"alpha": 0}, ValueError, "alpha must be > 0, got 0"),
         ({"alpha": -1.0}, ValueError, "alpha must be > 0, got -1.0"),
         ({"alpha": float("nan")}, ValueError, "alpha must be finite, got nan"),
-        ({"alpha": "1"}, TypeError, "alpha must be a number, got '1'"),
-        ({"clients": 0}, ValueError, "clients must be >= 1, got 0"),
-        ({"clients": 21}, ValueError, "min_size must be <= 0, got 1: 21 clients share 20 rows"),
+        ({"alpha": "1"}, TypeError, "alpha must be a number, got '1': small values"),
+        ({"alpha": [1.0, 2.0]}, TypeError, "alpha must be one number, got \\[1.0, 2.0\\]: small values"),
+        ({"clients": 0}, ValueError, "clients must be >= 1, got 0: say how many"),
+        ({"clients": 21}, ValueError, "clients must be <= 20, got 21: .* min_size=0"),
         ({"min_size": 5}, ValueError, "min_size must be <= 4, got 5: 5 clients share 20 rows"),
-        ({"min_size": -1}, ValueError, "min_size must be >= 0, got -1"),
+        ({"min_size": -1}, ValueError, "min_size must be >= 0, got -1: 0 allows empty"),
         ({"test": 0.8, "valid": 0.3}, ValueError, "valid \\+ test must be < 1"),
         ({"seed": -3}, ValueError, "seed must be >= 0, got -3"),
     ],
@@ -162,3 +163,9 @@ def test_a_pool_without_labels_is_refused():
 def test_more_clients_than_rows_with_empty_ones():
     federation = label.dirichlet(labelled(np.arange(10) % 2), clients=50, alpha=1.0, min_size=0)
     assert sum(map(len, held(federation))) == 10 and federation.num_clients == 50
+
+
+def test_refuses_what_is_no_pool():
+    federation = label.dirichlet(labelled(np.arange(10) % 2), clients=2, alpha=1.0)
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got Federation: pass federation\.pool"):
+        label.dirichlet(federation, clients=2, alpha=1.0)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedjax_het.assembly import assemble
 from fedjax_het.federation import Batch
 from fedjax_het.models import linear, softmax
 from fedjax_het.pool import pool
@@ -156,5 +157,16 @@ def test_refuses_the_wrong_task_and_a_negative_ridge(rng):
         linear(labels(rng))
     with pytest.raises(ValueError, match="for softmax regression, got 'regression': use linear"):
         softmax(regression(rng))
-    with pytest.raises(ValueError, match="l2 must be >= 0"):
+    with pytest.raises(ValueError, match="l2 must be >= 0, got -1: None leaves the term out"):
         softmax(labels(rng), l2=-1)
+
+
+@pytest.mark.parametrize("make", [linear, softmax])
+def test_refuses_what_is_no_pool(rng, make):
+    federation = assemble(labels(rng), [[0], [1]])
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got Federation: pass federation\.pool"):
+        make(federation)
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got tuple: build one with pool"):
+        make((np.zeros((2, 1)), np.zeros(2, int)))
+    with pytest.raises(TypeError, match="l2 must be a number, got '0': None leaves the term out"):
+        make(regression(rng) if make is linear else labels(rng), l2="0")

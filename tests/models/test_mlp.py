@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedjax_het.assembly import assemble
 from fedjax_het.federation import Batch
 from fedjax_het.models import mlp, softmax
 from fedjax_het.models.mlp import ACTIVATIONS
@@ -136,10 +137,16 @@ def test_compiles_once_for_equal_problems(source):
 def test_refusals(source):
     with pytest.raises(ValueError, match=r"did you mean 'tanh'\?"):
         mlp(source, activation="tanhh")
-    with pytest.raises(TypeError, match="hidden must be a sequence of widths, got 64"):
+    with pytest.raises(TypeError, match="hidden must be a sequence of whole numbers, got 64: pass a tuple"):
         mlp(source, hidden=64)
-    with pytest.raises(ValueError, match="hidden must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="hidden must be >= 1, got 0: pass a tuple of widths"):
         mlp(source, hidden=(4, 0))
+    with pytest.raises(TypeError, match="hidden must be a whole number, got '4': pass a tuple of widths"):
+        mlp(source, hidden=("4",))
+    with pytest.raises(ValueError, match="l2 must be >= 0, got -1: None leaves the term out"):
+        mlp(source, l2=-1)
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got Federation: pass federation\.pool"):
+        mlp(assemble(source, [[0]]))
     tokens = pool(np.zeros((2, 4), int), np.zeros((2, 4), int), task="tokens", num_classes=3)
     with pytest.raises(ValueError, match=r"for an MLP, got 'tokens': .*from_linen"):
         mlp(tokens)

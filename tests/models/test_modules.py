@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
+from fedjax_het.assembly import assemble
 from fedjax_het.federation import Batch
 from fedjax_het.models import from_linen, from_nnx, mlp, norm, select
 from fedjax_het.models.losses import squared
@@ -357,3 +358,13 @@ def test_fillers_stay_out_of_linen_batch_statistics():
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
     nobody = Batch(x, y, jnp.zeros_like(weight), place)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(f(params, buffers, nobody, None)))
+
+
+@pytest.mark.parametrize("make", [from_linen, from_nnx])
+def test_refuses_what_is_no_pool(make):
+    module = LinenPlain() if make is from_linen else functools.partial(nnx.Linear, 2, CLASSES)
+    federation = assemble(pool(np.zeros((2, 2)), np.zeros(2, int), num_classes=CLASSES), [[0], [1]])
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got Federation: pass federation\.pool"):
+        make(module, federation)
+    with pytest.raises(ValueError, match="l2 must be >= 0, got -1: None leaves the term out"):
+        make(module, federation.pool, l2=-1)

@@ -132,6 +132,10 @@ def test_refusals(functions):
         quadratic_pool(A, a[0])
     with pytest.raises(ValueError, match="start must be 3 finite numbers"):
         quadratic(quadratic_pool(A, a), start=(1, 2))
+    with pytest.raises(TypeError, match="start must be a number, got \\('1', '2', '3'\\): pass 3 numbers"):
+        quadratic(quadratic_pool(A, a), start=("1", "2", "3"))
+    with pytest.raises(TypeError, match=r"pool must be a Pool, got Federation: pass federation\.pool"):
+        quadratic(quadratic_federation(A, a))
     with pytest.raises(ValueError, match="make it with quadratic_pool"):
         quadratic(pool(np.zeros((2, 3)), np.zeros(2), task="regression"))
     for sizes in ([1, 1], [0, 0, 0, 0], [1, 1, 1, -1], [1.0, 1.0, 1.0, 1.0]):
