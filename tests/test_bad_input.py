@@ -110,9 +110,9 @@ LOCAL = {
         "mean 'round'",
     ),
     "no function": (lambda: local.schedule(0.1), TypeError, "function", "0.1", "function of the step"),
-    "inverse of zero": (lambda: local.inverse_time(0, 1), ValueError, "numerator", "0", "positive"),
-    "negative offset": (lambda: local.inverse_time(1, -1), ValueError, "offset", "-1", "positive"),
-    "factor of zero": (lambda: local.geometric(1, 0), ValueError, "factor", "0", "positive"),
+    "inverse of zero": (lambda: local.inverse_time(0, 1), ValueError, "numerator", "0", "step size"),
+    "negative offset": (lambda: local.inverse_time(1, -1), ValueError, "offset", "-1", "step size"),
+    "factor of zero": (lambda: local.geometric(1, 0), ValueError, "factor", "0", "step size"),
     "no static steps": (lambda: local.scanned(SOLVER, 0), ValueError, "most", "0", "most work"),
     "no room": (lambda: local.traced(SOLVER, print, 0), ValueError, "room", "0", "steps"),
 }
