@@ -36,7 +36,7 @@ def check_algorithm(algorithm: Any) -> None:
         raise TypeError(
             f"algorithm must have a problem and the methods of fedjax_het.algorithm.Algorithm, got "
             f"{type(algorithm).__name__}: make one with fh.algorithms, such as "
-            "fh.algorithms.fedavg(problem, solver)"
+            "fh.algorithms.make(name, problem, solver)"
         )
 
 
