@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fedjax_het as fh
@@ -133,8 +134,10 @@ REDUCTIONS = {
         lambda p, s: fh.algorithms.ifca(p, s, clusters=1),
         params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
     ),
-    "FedAvg, SGD of rate 1 at the server": Reduction(
-        lambda p, s: fh.algorithms.fedavg(p, s, server=fh.local.gradient(1.0))
+    "FedAvg, rate 1 and momentum 0 at the server": Reduction(
+        lambda p, s: fh.algorithms.fedavg(
+            p, s, server=fh.local.optimizer(optax.sgd, learning_rate=1.0, momentum=0.0)
+        )
     ),
 }
 
