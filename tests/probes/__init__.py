@@ -44,8 +44,6 @@ class Case:
             is None then, and cohorts smaller than N, absent slots and "drop" do not apply.
         capacity_in_state: client states have an axis of the federation's capacity, so states of a federation
             padded to another capacity are compared on the rows that exist.
-        fillers_count: fillers of short batches enter batch statistics, so with full batches, or a capacity
-            below the batch size, a result depends on the capacity.
         absent_slots: the sampler leaves slots empty, and may leave all of them empty.
         joins: whether `join` serves unseen clients; if not it raises ValueError with the reason.
         learns: whether some rounds at sensible rates lower the training loss.
@@ -60,7 +58,6 @@ class Case:
     hook: Callable[[], Any] | None = None
     full_participation: bool = False
     capacity_in_state: bool = False
-    fillers_count: bool = False
     absent_slots: bool = False
     joins: bool = True
     learns: bool = True
@@ -87,13 +84,11 @@ PROBES: dict[str, Case] = {
     "batchnorm_averaged": Case(
         _fedavg,
         problem=batchnorm.averaged,
-        fillers_count=True,
         notes="buffers that travel like parameters",
     ),
     "batchnorm_local": Case(
         _fedavg,
         problem=batchnorm.local,
-        fillers_count=True,
         notes="buffers as client state",
     ),
     "personal_training": Case(

@@ -64,3 +64,19 @@ def test_statistics_of_a_lone_client_agree(make_problem):
     for got, expected in zip(jax.tree.leaves(model), jax.tree.leaves(report.local)):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
         assert got.dtype == jnp.result_type(float)
+
+
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_a_larger_client_elsewhere_changes_nothing(batch_size):
+    """Fillers do not enter batch statistics, so the federation's capacity does not matter."""
+    federation, solver = cut(), fh.local.sgd(0.1, batch_size=batch_size, epochs=2)
+    algorithm = fh.algorithms.fedavg(batchnorm.averaged(federation), solver)
+    round_fn = fh.make_round(fh.sampling.everyone(), fh.executors.looped())
+    capacity = tuple(most + 5 for most in federation.spec.capacity)
+    spec = dataclasses.replace(federation.spec, capacity=capacity)
+    servers = []
+    for given in (federation, dataclasses.replace(federation, spec=spec)):
+        state = begin(round_fn, algorithm, given)
+        servers.append(one_round(round_fn, algorithm, state, given)[0].server)
+    for a, b in zip(*map(jax.tree.leaves, servers)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
