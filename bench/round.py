@@ -192,7 +192,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workload", action="append", choices=workloads.WORKLOADS, help="default: all")
     parser.add_argument("--pairs", type=int, default=20, help="interleaved pairs (20)")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["engine", "hand", "torch", "torch-bare"])
+    parser.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, default=["engine", "hand", "torch", "torch-bare"]
+    )
     parser.add_argument(
         "--executor", default="auto", help="of the engine: auto, looped, vmapped or chunked:SIZE"
     )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Cohort, Report, Upload
-from fedjax_het.check import known, positive_int
+from fedjax_het.check import known
 from fedjax_het.engine.fit import check_callable, check_record
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import Seen, State
@@ -26,10 +26,8 @@ __all__ = [
     "Outcome",
     "Round",
     "advance",
-    "block",
     "body",
     "draw",
-    "make_block",
     "make_round",
     "scatter",
 ]
@@ -155,42 +153,6 @@ def _callable(function: Any) -> Any:
     if function is None or not jax.tree_util.all_leaves([function]):
         return function
     return jax.tree_util.Partial(function)
-
-
-def block(
-    round_fn: Round, algorithm: Any, state: State, federation: Federation, *, rounds: int
-) -> tuple[State, dict[str, Any]]:
-    """`rounds` rounds under one scan; pure. Logs gain a leading axis of rounds."""
-
-    def step(state: State, _: None) -> tuple[State, dict[str, Any]]:
-        return round_fn(algorithm, state, federation)
-
-    return jax.lax.scan(step, state, None, length=rounds)
-
-
-def make_block(round_fn: Round, rounds: int) -> Any:
-    """`rounds` rounds as one pure function (algorithm, state, federation) -> (state, logs).
-
-    Jit it, vmap it over seeds (`state`) or over an algorithm's leaves, shard it, differentiate it. It is a
-    pytree callable whose leaves are the sampler's and the measures' numbers.
-
-    Raises:
-        TypeError, ValueError: not a round, or not a whole number of at least one round.
-    """
-    if not isinstance(round_fn, Round):
-        raise TypeError(f"round_fn must be a Round, got {type(round_fn).__name__}: make one with fh.make_round")
-    rounds = positive_int("rounds", rounds, remedy="a block has at least one")
-    return jax.tree_util.Partial(_Block(rounds), round_fn)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Block:
-    """`block` with its static length fixed, equal to another of the same length."""
-
-    rounds: int
-
-    def __call__(self, round_fn: Round, algorithm: Any, state: State, federation: Federation) -> Any:
-        return block(round_fn, algorithm, state, federation, rounds=self.rounds)
 
 
 def draw(round_fn: Round, algorithm: Any, state: State, federation: Federation) -> tuple[Cohort, PyTree]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_het.check import known, positive_int, require
+from fedjax_het.engine.blocks import block
 from fedjax_het.engine.evaluate import Evaluation, evaluate
 from fedjax_het.engine.executors import auto
 from fedjax_het.engine.fit import check_algorithm, check_fit
@@ -18,7 +19,7 @@ from fedjax_het.engine.history import History
 from fedjax_het.engine.nonfinite import blame
 from fedjax_het.engine.progress import bar
 from fedjax_het.engine.record import Record
-from fedjax_het.engine.rounds import block, make_round
+from fedjax_het.engine.rounds import make_round
 from fedjax_het.engine.sampling import everyone
 from fedjax_het.engine.state import State, initial_state
 from fedjax_het.federation import SPLITS, Federation

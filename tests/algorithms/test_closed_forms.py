@@ -10,7 +10,7 @@ import pytest
 from reference import quadratics
 
 import fedjax_het as fh
-from fedjax_het.engine.rounds import block
+from fedjax_het.engine.blocks import block
 from fedjax_het.engine.state import initial_state
 from fedjax_het.models import quadratic, quadratic_federation
 from fedjax_het.pool import Pool

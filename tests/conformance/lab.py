@@ -16,7 +16,7 @@ import fedjax_het as fh
 from conformance import cases
 from conformance.arranged import Arranged
 from fedjax_het import executors
-from fedjax_het.engine.rounds import block
+from fedjax_het.engine.blocks import block
 
 __all__ = ["QUICK", "Lab", "assert_close", "assert_equal", "guarded"]
 

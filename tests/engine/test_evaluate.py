@@ -11,7 +11,7 @@ from reference.models import Softmax
 import fedjax_het as fh
 from fedjax_het import tree
 from fedjax_het.construct import assemble
-from fedjax_het.engine.rounds import block
+from fedjax_het.engine.blocks import block
 from fedjax_het.federation import Transform
 
 SIZES = (700, 0, 350, 40, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 import fedjax_het as fh
-from fedjax_het.engine.rounds import block
+from fedjax_het.engine.blocks import block
 
 __all__ = ["begin", "many_rounds", "one_client", "one_round"]
 
