@@ -6,13 +6,15 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fedjax_het.check import positive_int
 from fedjax_het.engine.rounds import Round
 from fedjax_het.engine.state import State
 from fedjax_het.federation import Federation
+from fedjax_het.typing import Array
 
-__all__ = ["block", "make_block"]
+__all__ = ["block", "make_block", "up_to"]
 
 
 def block(
@@ -24,6 +26,25 @@ def block(
         return round_fn(algorithm, state, federation)
 
     return jax.lax.scan(step, state, None, length=rounds)
+
+
+def up_to(
+    round_fn: Round, algorithm: Any, state: State, federation: Federation, count: Array, *, most: int
+) -> tuple[State, dict[str, Any]]:
+    """`count` rounds, int32 scalar, at most `most`: one program for every count, and the same bits.
+
+    A loop of a known single round is unrolled and compiled to other bits, so a run cut elsewhere would not
+    equal the whole one. Logs have a leading axis of `most`, of which the first `count` are filled.
+    """
+    _, shapes = jax.eval_shape(lambda *given: round_fn(*given), algorithm, state, federation)
+    logs = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
+
+    def step(i: Array, carry: tuple[State, dict[str, Any]]) -> tuple[State, dict[str, Any]]:
+        state, logs = carry
+        state, log = round_fn(algorithm, state, federation)
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), logs, log)
+
+    return jax.lax.fori_loop(0, count, step, (state, logs))
 
 
 def make_block(round_fn: Round, rounds: int) -> Any:

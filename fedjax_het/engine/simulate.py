@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_het.check import known, positive_int, require
-from fedjax_het.engine.blocks import block
+from fedjax_het.engine.blocks import up_to
 from fedjax_het.engine.evaluate import Evaluation, evaluate
 from fedjax_het.engine.executors import auto
 from fedjax_het.engine.fit import check_algorithm, check_fit
@@ -25,32 +25,23 @@ from fedjax_het.engine.state import State, initial_state
 from fedjax_het.federation import SPLITS, Federation
 from fedjax_het.typing import Key
 
-__all__ = ["block_length", "simulate"]
+__all__ = ["block_lengths", "simulate"]
 
 LONGEST = 32
-"""Rounds of a block at most: what Ctrl-C or a failure can lose, and how often progress shows."""
+"""Rounds of a block at most: what Ctrl-C or a failure can lose, and how often progress shows. Every block is
+the same program, however many rounds it runs."""
 
-_block = jax.jit(block, static_argnames=("rounds",))
+_block = jax.jit(up_to, static_argnames=("most",))
 _evaluate = jax.jit(evaluate, static_argnames=("executor", "split"))
 
 
-def block_length(rounds: int, every: int | None) -> int:
-    """Rounds of one compiled block: the largest divisor of the evaluation interval up to `LONGEST`.
-
-    Intervals whose divisors are small (primes) get blocks of up to `LONGEST` and single rounds for the rest.
-    """
-    interval = rounds if every is None else min(every, rounds)
-    divisor = max(d for d in range(1, min(interval, LONGEST) + 1) if interval % d == 0)
-    return divisor if divisor >= min(interval, 8) else min(interval, LONGEST)
-
-
-def _lengths(start: int, rounds: int, every: int | None, length: int) -> list[tuple[int, bool]]:
-    """(rounds, evaluate afterwards?) of each block; all have the same length or length 1."""
+def block_lengths(start: int, rounds: int, every: int | None) -> list[tuple[int, bool]]:
+    """(rounds, evaluate afterwards?) of each block of a run from round `start`; blocks end at evaluations."""
     blocks = []
     end = start + rounds
     while start < end:
         stop = end if every is None else min(end, (start // every + 1) * every)
-        step = length if stop - start >= length else 1
+        step = min(LONGEST, stop - start)
         start += step
         blocks.append((step, start == stop))
     return blocks
@@ -132,17 +123,18 @@ def simulate(
     def score(at: State) -> Evaluation:
         return _evaluate(algorithm, at, federation, executor=executor, split=split)
 
-    def settle(pending: tuple[State, State, Any, Evaluation | None]) -> State:
+    def settle(pending: tuple[int, State, State, Any, Evaluation | None]) -> State:
         """Read what came back from a block."""
-        before, after, logs, seen = pending
+        count, before, after, logs, seen = pending
         # all of the waiting comes first: Ctrl-C must not leave half a block in the record
         logs, seen = jax.device_get((logs, seen))
+        logs = jax.tree.map(lambda leaf: leaf[:count], logs)
         first = int(before.round)
         if on_nonfinite == "raise" and not logs["sound"].all():
-            raise blame(round_fn, algorithm, before, federation, len(logs["sound"]), record.history())
+            raise blame(round_fn, algorithm, before, federation, count, record.history())
         record.add_rounds(first, logs, time.perf_counter() - began)
         if seen is not None:
-            record.add_evaluation(first + len(logs["sound"]), seen)
+            record.add_evaluation(first + count, seen)
         return after
 
     name = type(algorithm).__name__
@@ -151,18 +143,18 @@ def simulate(
             if fresh and every is not None:
                 record.add_evaluation(start, jax.device_get(score(current)))
             pending = None
-            length = block_length(rounds, every)
-            for count, scored in _lengths(start, rounds, every, length):
+            for count, scored in block_lengths(start, rounds, every):
                 before = current
-                current, logs = _block(round_fn, algorithm, before, federation, rounds=count)
-                launched = (before, current, logs, score(current) if scored else None)
+                number = np.int32(count)
+                current, logs = _block(round_fn, algorithm, before, federation, number, most=LONGEST)
+                launched = (count, before, current, logs, score(current) if scored else None)
                 if pending is not None:
                     done = settle(pending)
-                    advance(len(pending[2]["sound"]), _note(record))
+                    advance(pending[0], _note(record))
                 pending = launched
             if pending is not None:
                 done = settle(pending)
-                advance(len(pending[2]["sound"]), _note(record))
+                advance(pending[0], _note(record))
         except KeyboardInterrupt:
             return done, record.history(interrupted=True)
     return done, record.history()

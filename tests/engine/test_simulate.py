@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import compile_count
 
 import fedjax_het as fh
 from fedjax_het.engine.progress import bar
 from fedjax_het.engine.record import Record
-from fedjax_het.engine.simulate import LONGEST, _lengths, block_length
+from fedjax_het.engine.simulate import LONGEST, block_lengths
 
 module = importlib.import_module("fedjax_het.engine.simulate")
 KEY = jax.random.key(5)
@@ -62,11 +63,9 @@ def test_blocks_cover_all_rounds_and_end_at_evaluations():
     for start, rounds, every in itertools.product(
         (0, 1, 5, 32), (1, 2, 7, 31, 32, 33, 37, 64, 100), (None, 1, 3, 4, 10, 37, 64, 1000)
     ):
-        length = block_length(rounds, every)
-        assert 1 <= length <= LONGEST
-        blocks = _lengths(start, rounds, every, length)
+        blocks = block_lengths(start, rounds, every)
         assert sum(count for count, _ in blocks) == rounds
-        assert {count for count, _ in blocks} <= {1, length}
+        assert all(1 <= count <= LONGEST for count, _ in blocks)
         ends = np.cumsum([count for count, _ in blocks]) + start
         scored = {int(end) for end, (_, flag) in zip(ends, blocks) if flag}
         wanted = {start + rounds}
@@ -76,12 +75,17 @@ def test_blocks_cover_all_rounds_and_end_at_evaluations():
 
 
 def test_blocks_are_long_where_they_can_be():
-    assert block_length(100, None) == 25
-    assert block_length(50, 10) == 10
-    assert block_length(64, None) == LONGEST
-    assert block_length(37, None) == LONGEST, "a prime interval must not mean one round a block"
-    assert block_length(7, None) == 7
-    assert block_length(1, 5) == 1
+    assert [count for count, _ in block_lengths(0, 100, None)] == [LONGEST, LONGEST, LONGEST, 100 - 3 * LONGEST]
+    assert block_lengths(0, 20, 10) == [(10, True), (10, True)]
+    assert block_lengths(7, 6, 10) == [(3, True), (3, True)]
+
+
+def test_every_length_of_block_is_one_program(whole, federation):
+    """Rounds, evaluation intervals and remainders are numbers: other ones compile nothing."""
+    with compile_count() as count:
+        run(federation, 3, every=2)
+        run(federation, 7, every=5)
+    assert count.value == 0
 
 
 def test_evaluation_points(whole, federation):
@@ -97,12 +101,12 @@ def test_evaluation_points(whole, federation):
     np.testing.assert_array_equal(only_end["global/loss"][0], history["global/loss"][1])
 
 
-@pytest.mark.parametrize("cuts", [(5, 6), (4, 3, 4)])
+@pytest.mark.parametrize("cuts", [(5, 6), (1, 3, 1, 6)])
 def test_resuming_is_one_run_bit_for_bit(whole, federation, cuts):
     """Whatever the blocks of the parts are, and whether they are evaluated."""
     state, history = run(federation, cuts[0], every=4)
     for number, rounds in enumerate(cuts[1:]):
-        state, more = run(federation, rounds, state=state, every=[3, None][number])
+        state, more = run(federation, rounds, state=state, every=[3, None, 4][number])
         history = history + more
     same_state(state, whole[0])
     for name in ("cohort", "present", "info/loss", "round", "bytes_up"):
@@ -149,7 +153,7 @@ class Interrupted:
         (module, "_evaluate", 2),
         (Record, "add_rounds", 1),
         (Record, "add_rounds", 2),
-        (Record, "add_rounds", 5),
+        (Record, "add_rounds", 3),
     ],
 )
 def test_ctrl_c_keeps_what_is_done(whole, federation, monkeypatch, owner, name, on):
