@@ -29,8 +29,8 @@ def check_federation(federation: Any) -> None:
 
 
 def check_algorithm(algorithm: Any) -> None:
-    """Raise `TypeError` unless it has an algorithm's methods."""
-    needed = ("init", "client_update", "server_update", "personalise", "predict", "consensus", "traffic")
+    """Raise `TypeError` unless it has a problem and what a round calls."""
+    needed = ("init", "client_update", "server_update")
     missing = [name for name in needed if not callable(getattr(algorithm, name, None))]
     if missing or not isinstance(getattr(algorithm, "problem", None), Problem):
         raise TypeError(
