@@ -166,6 +166,16 @@ class Data:
             x, y = function(x, y, arguments)
         return Batch(x, y, counts.astype(jnp.result_type(float)), position)
 
+    @property
+    def chunk(self) -> int:
+        """Rows of one step of a full pass."""
+        return max(1, min(CHUNK, self.capacity))
+
+    @property
+    def chunks(self) -> int:
+        """Steps of a full pass over the largest client."""
+        return max(1, -(-self.capacity // self.chunk))
+
     def fold_full(self, step: Callable[[Any, Batch], Any], initial: Any, *, chunk: int = CHUNK) -> Any:
         """Fold `step` over all rows in order, `chunk` rows at a time; an empty client returns `initial`.
 

@@ -1,10 +1,11 @@
-"""Evaluation: the global model and the personal models, on everyone's rows, each in one compiled program.
+"""Evaluation: the global model, the model after local work and the personal models, on clients' rows.
 
 Test rows are read here alone; no algorithm sees them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,33 +13,40 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client
-from fedjax_het.check import known
+from fedjax_het.check import known, positive_int, require
 from fedjax_het.engine.executors import auto
+from fedjax_het.engine.scoring import add, begin, finish, standard, union
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import State
 from fedjax_het.federation import SPLITS, Batch, Federation, pool_rows
-from fedjax_het.problem import full_mean
+from fedjax_het.permutation import permute
 from fedjax_het.typing import Array, Metrics, PyTree
 
-__all__ = ["Evaluation", "evaluate", "every_client", "global_metrics", "personal_metrics"]
+__all__ = ["Evaluation", "check_sample", "evaluate", "every_client"]
 
 ROWS = 1024
 """Rows of one step of the pass of the global model over everyone's rows."""
 
 
 class Evaluation(NamedTuple):
-    """Metrics by name; nothing is averaged over clients yet.
+    """Metrics by name; nothing is averaged over clients yet. m clients are scored, all N or a sample.
 
     Attributes:
-        rows: rows each client was scored on, int32 [N].
-        union: the global model over all rows, scalars; {} without one.
-        shared: the global model on each client's rows, float [N]; {} without one. NaN where there are no rows.
-        personal: each client's own model on its rows, float [N]. NaN where there are no rows.
+        client: who, ascending, int32 [m].
+        trained: whether the client has taken part in training, bool [m].
+        rows: rows each client was scored on, int32 [m].
+        union: the global model over all rows of these clients, scalars; {} without one.
+        shared: the global model on each client's rows, float [m]; {} without one. NaN where there are no rows.
+        local: what the client holds after a round of local work, on its rows, float [m]; {} unless asked for.
+        personal: each client's own model on its rows, float [m]. NaN where there are no rows.
     """
 
+    client: Array
+    trained: Array
     rows: Array
     union: Metrics
     shared: Metrics
+    local: Metrics
     personal: Metrics
 
 
@@ -60,48 +68,44 @@ def every_client(
     )
 
 
-def global_metrics(
-    algorithm: Any, server: PyTree, federation: Federation, phase: Array, split: str
+def _shared(
+    algorithm: Any,
+    model: PyTree,
+    federation: Federation,
+    metrics: Sequence[Any],
+    ids: Array,
+    located: tuple[Array, Array, tuple[PyTree, ...]],
+    index: Array,
 ) -> tuple[Metrics, Metrics]:
-    """(union, per client [N]) of the one global model: a flat pass and a segment sum, ({}, {}) without one."""
-    model = algorithm.consensus(server)
-    if model is None:
-        return {}, {}
-    everyone = jnp.arange(federation.num_clients, dtype=jnp.int32)
-    offset, size, arguments = federation.locate(split, phase, everyone)
+    """(union, by client [m]) of one model: a flat pass over the rows of all, and a sum for each owner."""
+    offset, size, arguments = located
+    owners = ids.shape[0]
     ends = jnp.cumsum(size)
-    index, scale = federation.rows(split).index, federation.spec.pool.scale
 
-    def rows_at(place: Array) -> tuple[Array, Array, Array, Array]:
-        """(x, y, owner, counts) of these places in the rows of all clients, one client after the other."""
+    def rows_at(place: Array) -> tuple[Array, Array, Array]:
+        """(x, y, owner) of these places in the rows of all clients, one client after the other."""
         counts = place < ends[-1]
         owner = jnp.where(counts, jnp.searchsorted(ends, place, side="right"), 0).astype(jnp.int32)
         start = offset[owner] + place - (ends[owner] - size[owner])
-        x, y = pool_rows(federation.x, federation.y, scale, index.at[start].get(mode="clip"))
+        x, y = pool_rows(
+            federation.x, federation.y, federation.spec.pool.scale, index.at[start].get(mode="clip")
+        )
         for transform, argument in zip(federation.transforms, arguments):  # each row in its owner's context
             x, y = _row_by_row(transform.function)(x, y, tree.take(argument, owner))
-        return x, y, owner, counts
+        return x, y, jnp.where(counts, owner, owners)
 
-    def score(place: Array) -> tuple[Metrics, Array, Array]:
-        x, y, owner, counts = rows_at(place)
-        return algorithm.problem.metrics(algorithm.predict(model, x), y), owner, counts
+    def score(place: Array) -> tuple[PyTree, Array]:
+        x, y, _ = rows_at(place)
+        return algorithm.predict(model, x), y
 
-    shapes, _, _ = jax.eval_shape(score, jax.ShapeDtypeStruct((1,), jnp.int32))
-    start = {name: jnp.zeros((federation.num_clients,), leaf.dtype) for name, leaf in shapes.items()}
+    def visit(i: Array, carry: PyTree) -> PyTree:
+        x, y, owner = rows_at(i * ROWS + jnp.arange(ROWS, dtype=jnp.int32))
+        return add(metrics, carry, algorithm.predict(model, x), y, owner, i * ROWS, owners)
 
-    def visit(i: Array, sums: Metrics) -> Metrics:
-        values, owner, counts = score(i * ROWS + jnp.arange(ROWS, dtype=jnp.int32))
-        return {name: sums[name].at[owner].add(jnp.where(counts, value, 0)) for name, value in values.items()}
-
-    sums = jax.lax.fori_loop(0, (ends[-1] + ROWS - 1) // ROWS, visit, start)
-    union = {name: _mean(jnp.sum(s), jnp.sum(size)) for name, s in sums.items()}
-    by_client = {name: _mean(s, size) for name, s in sums.items()}
-    return union, by_client
-
-
-def _mean(total: Array, count: Array) -> Array:
-    """total / count, NaN where nothing was counted."""
-    return jnp.where(count > 0, total / jnp.maximum(count, 1).astype(total.dtype), jnp.nan)
+    room = -(-max(1, index.shape[0]) // ROWS) * ROWS
+    start = begin(metrics, score, jax.ShapeDtypeStruct((ROWS,), jnp.int32), owners, room)
+    carry = jax.lax.fori_loop(0, (ends[-1] + ROWS - 1) // ROWS, visit, start)
+    return union(metrics, carry, size), finish(metrics, carry, size)
 
 
 def _row_by_row(function: Any) -> Any:
@@ -114,32 +118,82 @@ def _row_by_row(function: Any) -> Any:
     return jax.vmap(one)
 
 
-def personal_metrics(
-    algorithm: Any, state: State, federation: Federation, phase: Array, split: str, executor: Any
+def _own(
+    algorithm: Any,
+    state: State,
+    federation: Federation,
+    metrics: Sequence[Any],
+    slots: Slots,
+    phase: Array,
+    split: str,
+    executor: Any,
+    model_of: Callable[[Any, PyTree, Client], PyTree],
 ) -> Metrics:
-    """Each client's own model (`personalise`, then `predict`) on its own rows, [N] by metric."""
-    slots = every_client(algorithm, state, federation, phase)
+    """A model of each client's own (`model_of(algorithm, server, client)`) on its own rows, [m] by metric."""
     scored = federation.locate(split, phase, slots.id)
     key = keys.stream(keys.round_(state.key, state.round), "evaluate")
 
     def one(shared: PyTree, row: PyTree) -> tuple[PyTree, Metrics]:
-        algorithm, server, federation, key, round_ = shared
+        algorithm, server, federation, metrics, key, round_ = shared
         slot, located = row
-        client: Client = make_client(federation, slot, key, round_)
-        model = algorithm.personalise(server, client)
+        model = model_of(algorithm, server, make_client(federation, slot, key, round_))
+        data = federation.data(split, located)
 
-        def metrics(batch: Batch) -> Metrics:
-            return algorithm.problem.metrics(algorithm.predict(model, batch.x), batch.y)
+        def score(batch: Batch) -> tuple[PyTree, Array]:
+            return algorithm.predict(model, batch.x), batch.y
 
-        values = full_mean(metrics, federation.data(split, located))
-        return (), {name: jnp.where(located[1] > 0, value, jnp.nan) for name, value in values.items()}
+        def step(carry: PyTree, batch: Batch) -> PyTree:
+            owner = jnp.where(batch.weight > 0, 0, 1).astype(jnp.int32)
+            return add(metrics, carry, *score(batch), owner, batch.position[0], 1)
 
-    shared = (algorithm, state.server, federation, key, state.round)
+        sample = jax.eval_shape(lambda: data.take(jnp.zeros((data.chunk,), jnp.int32)))
+        carry = begin(metrics, score, sample, 1, data.chunk * data.chunks)
+        carry = data.fold_full(step, carry)
+        return (), {name: value[0] for name, value in finish(metrics, carry, data.size[None]).items()}
+
+    shared = (algorithm, state.server, federation, tuple(metrics), key, state.round)
     return executor(one, shared, (slots, scored), slots.train[1])[1]
 
 
+def _after_local_work(algorithm: Any, server: PyTree, client: Client) -> PyTree:
+    return algorithm.client_update(server, client).local
+
+
+def _personal(algorithm: Any, server: PyTree, client: Client) -> PyTree:
+    return algorithm.personalise(server, client)
+
+
+def _sample(state: State, sample: int, num_clients: int) -> Array:
+    """Different clients at random, ascending, int32 [sample]; others after every round."""
+    key = keys.stream(keys.round_(state.key, state.round), "evaluated clients")
+    places = jnp.arange(sample, dtype=jnp.int32)
+    return jnp.sort(permute(places, jnp.asarray(num_clients, jnp.int32), keys.seed(key)))
+
+
+def check_sample(sample: int | None, federation: Federation) -> None:
+    """Raise unless `sample` is None or a number of clients that the federation has.
+
+    Raises:
+        TypeError: not a whole number.
+        ValueError: below 1, or more than there are clients.
+    """
+    if sample is None:
+        return
+    sample = positive_int("sample", sample, remedy="None scores everyone")
+    many = federation.num_clients
+    require(sample <= many, f"sample must be <= {many} clients, got {sample}: None scores everyone")
+
+
 def evaluate(
-    algorithm: Any, state: State, federation: Federation, *, executor: Any = None, split: str = "test"
+    algorithm: Any,
+    state: State,
+    federation: Federation,
+    *,
+    executor: Any = None,
+    split: str = "test",
+    metrics: Sequence[Any] | None = None,
+    local: bool = False,
+    sample: int | None = None,
 ) -> Evaluation:
     """Score the global model and every client's own model, in the phase of the last round; pure.
 
@@ -149,14 +203,37 @@ def evaluate(
         federation: whose rows.
         executor: how clients are mapped; default `auto()`.
         split: "train", "valid" or "test".
+        metrics: `Metric`s and `Ranking`s of `fh.metrics`; default: the problem's own row metrics and what its
+            task adds (balanced accuracy, AUC of two classes, RMSE and R^2, perplexity).
+        local: also train every scored client for a round and score what it then holds; nothing is kept.
+        sample: score so many clients, drawn at random anew after every round, instead of all.
 
     Raises:
-        ValueError: unknown split.
+        TypeError: a sample that is not a whole number.
+        ValueError: unknown split; a sample larger than the federation.
     """
     known("split", split, SPLITS)
     executor = auto() if executor is None else executor
+    metrics = standard(algorithm.problem, federation) if metrics is None else tuple(metrics)
+    everyone = federation.num_clients
+    check_sample(sample, federation)
+    ids = jnp.arange(everyone, dtype=jnp.int32) if sample is None else _sample(state, sample, everyone)
     phase = federation.phase(jnp.maximum(state.round - 1, 0))
-    _, rows = federation.rows(split).of(phase, jnp.arange(federation.num_clients, dtype=jnp.int32))
-    union, shared = global_metrics(algorithm, state.server, federation, phase, split)
-    personal = personal_metrics(algorithm, state, federation, phase, split, executor)
-    return Evaluation(rows, union, shared, personal)
+    located = federation.locate(split, phase, ids)
+    model = algorithm.consensus(state.server)
+    together: tuple[Metrics, Metrics] = ({}, {})
+    if model is not None:
+        index = federation.rows(split).index
+        together = _shared(algorithm, model, federation, metrics, ids, located, index)
+    slots = every_client(algorithm, state, federation, phase, ids)
+    given = (algorithm, state, federation, metrics, slots, phase, split, executor)
+    after = _own(*given, _after_local_work) if local else {}
+    return Evaluation(
+        client=ids,
+        trained=state.seen.round[ids] >= 0,
+        rows=located[1],
+        union=together[0],
+        shared=together[1],
+        local=after,
+        personal=_own(*given, _personal),
+    )

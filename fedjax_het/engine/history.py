@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjax_het.check import known, require
-from fedjax_het.metrics import fairness
+from fedjax_het.check import known, positive_int, require
+from fedjax_het.metrics import fairness, low_is_good
 
-__all__ = ["DIMENSIONS", "History", "Variable", "stack"]
+__all__ = ["DIMENSIONS", "Final", "History", "Variable", "join", "stack"]
 
 DIMENSIONS = {
     "seed": "independent runs",
     "round": "training rounds, see the variable `round`",
     "slot": "places in the cohort; `cohort` says which client sat there",
     "evaluation": "evaluations, see the variable `evaluated_at`",
-    "client": "registered clients, by id",
+    "client": "clients scored, see the variable `client`",
+    "newcomer": "clients never trained on, by id in their own federation",
 }
+
+TIME = ("round", "evaluation")
+"""Dimensions along which a run grows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,24 @@ class Variable:
     values: np.ndarray
 
 
+class Final(NamedTuple):
+    """What a run came to, three ways that must not be confused; leading axis "seed" if the runs have one.
+
+    Attributes:
+        last: at the last evaluation.
+        best: at the evaluation that validation rows prefer; None without validation rows.
+        best_at: rounds done there; None without validation rows.
+        window: the mean of the last evaluations, as many as asked.
+        window_sd: their standard deviation.
+    """
+
+    last: np.ndarray
+    best: np.ndarray | None
+    best_at: np.ndarray | None
+    window: np.ndarray
+    window_sd: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class History:
     """What a run measured: `history["global/accuracy"]` is an array, `history.dims(name)` names its axes.
@@ -41,24 +65,32 @@ class History:
     | variable | dims | meaning |
     |---|---|---|
     | round | round | the number of each training round |
-    | seconds | round | wall-clock seconds since `simulate` began, when the round's block came back |
+    | seconds | round | wall-clock seconds of computing since the run began, when the round's block came back |
     | bytes_down, bytes_up | round | bytes moved in the round, all clients together |
     | cohort, present, lost | round, slot | client id; took part; left out for NaN or infinity |
     | info/NAME | round, slot | what clients report: loss, steps, ... |
     | measure/NAME/VALUE | round, ... | in-round measures |
     | evaluated_at | evaluation | rounds done when evaluated |
-    | global/METRIC | evaluation | the global model over the union of all clients' rows |
-    | shared/METRIC | evaluation, client | the global model on each client's rows |
-    | personal/METRIC | evaluation, client | each client's own model on its rows |
+    | registered | evaluation | N, of whom the clients scored may be a sample |
+    | client | evaluation, client | who was scored |
+    | trained | evaluation, client | whether the client had taken part in training |
     | rows | evaluation, client | rows each client was scored on; its metrics are NaN where it has none |
+    | global/METRIC | evaluation | the global model over the union of these clients' rows |
+    | shared/METRIC | evaluation, client | the global model on each client's rows |
+    | local/METRIC | evaluation, client | what the client holds after a round of local work, if asked for |
+    | personal/METRIC | evaluation, client | each client's own model on its rows |
+    | newcomer/... | evaluation, newcomer | rows and metrics of clients never trained on, if given |
+    | valid/... | evaluation, ... | rows and metrics on validation rows, where there are some |
 
     Attributes:
         variables: name -> Variable.
         interrupted: whether Ctrl-C ended the run early; what is here is complete up to the last whole block.
+        notices: (rounds done, what a person should know), such as clients that do much worse than the rest.
     """
 
     variables: dict[str, Variable]
     interrupted: bool = False
+    notices: tuple[tuple[int, str], ...] = ()
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The values of a variable.
@@ -86,63 +118,150 @@ class History:
         return self.variables[name].dims
 
     def __add__(self, later: History) -> History:
-        """This run and its continuation, one after the other in rounds and evaluations."""
-        variables = dict(self.variables)
-        for name, variable in later.variables.items():
-            if name in variables:
-                joined = np.concatenate([variables[name].values, variable.values])
-                variables[name] = Variable(variable.dims, joined)
-            else:
-                variables[name] = variable
-        return History(variables, later.interrupted)
+        """This run and its continuation, one after the other in rounds and evaluations; its clock goes on."""
+        if "seconds" in self and "seconds" in later:
+            clock = later.variables["seconds"]
+            shifted = Variable(clock.dims, clock.values + self["seconds"][..., -1:])
+            later = dataclasses.replace(later, variables={**later.variables, "seconds": shifted})
+        return join([self, later])
 
-    def client_mean(self, name: str) -> np.ndarray:
-        """Mean over the clients that hold rows of a (..., evaluation, client) variable."""
-        return fairness.mean(self[name], self["rows"] > 0)
+    @property
+    def seeds(self) -> int | None:
+        """How many runs are stacked here; None for a single run."""
+        for variable in self.variables.values():
+            if variable.dims[:1] == ("seed",):
+                return variable.values.shape[0]
+        return None
 
-    def worst_decile(self, name: str) -> np.ndarray:
-        """Mean over the worst tenth (at least one) of the clients that hold rows; low is bad."""
-        return fairness.worst_decile(self[name], self["rows"] > 0)
+    def held(self, name: str) -> np.ndarray:
+        """Where a (..., client) variable says something: not where a client has no rows to judge it by."""
+        return (self[_sibling(name, "rows")] > 0) & ~np.isnan(self[name])
+
+    def client_mean(self, name: str, *, weighted: bool = False) -> np.ndarray:
+        """Mean of a (..., client) variable over the clients that hold rows; weighted by rows if asked."""
+        return fairness.mean(self[name], self.held(name), self._rows(name) if weighted else None)
+
+    def worst_decile(self, name: str, *, weighted: bool = False) -> np.ndarray:
+        """Mean over the worst tenth (at least one) of the clients that hold rows."""
+        weight = self._rows(name) if weighted else None
+        return fairness.worst_decile(self[name], self.held(name), weight, low_is_good=low_is_good(name))
+
+    def spread(self, name: str, *, weighted: bool = False) -> dict[str, np.ndarray]:
+        """Mean, sd, worst and best decile and Gini over the clients that hold rows, by name."""
+        weight = self._rows(name) if weighted else None
+        return fairness.spread(self[name], self.held(name), weight, low_is_good=low_is_good(name))
+
+    def sampling_error(self, name: str, *, weighted: bool = False) -> np.ndarray:
+        """Standard error of `client_mean` where a sample of clients was scored; 0 where all were."""
+        population = int(self["registered"].reshape(-1)[-1])
+        weight = self._rows(name) if weighted else None
+        return fairness.sampling_error(self[name], self.held(name), population, weight)
+
+    def _rows(self, name: str) -> np.ndarray:
+        return self[_sibling(name, "rows")]
+
+    def final(self, name: str, *, window: int = 5, by: str | None = None) -> Final:
+        """Last, best by validation, and final-window values of an evaluated metric.
+
+        Args:
+            name: of dims (evaluation) or (evaluation, client), such as "global/accuracy"; of the latter, the
+                mean over clients.
+            window: evaluations of the final window; fewer if there were fewer.
+            by: which variable chooses; default "valid/" and the name, if it was recorded. Test rows never
+                choose: the best of many looks at them is too good to be true.
+
+        Raises:
+            KeyError: no such variable.
+            ValueError: a window below 1; a variable that chooses on test rows.
+        """
+        window = positive_int("window", window, remedy="it counts evaluations")
+        chooser = f"valid/{name}" if by is None else by
+        require(
+            chooser.startswith("valid/"),
+            f"by must be a variable of validation rows, got {by!r}: choose one that begins with 'valid/'",
+        )
+        values = self._evaluated(name)
+        tail = values[..., -window:]
+        best = best_at = None
+        if chooser in self or by is not None:
+            score = self._evaluated(chooser)
+            score = np.where(np.isnan(score), np.inf, score if low_is_good(chooser) else -score)
+            at = np.argmin(score, axis=-1)[..., None]
+            best = np.take_along_axis(values, at, -1)[..., 0]
+            best_at = np.take_along_axis(self["evaluated_at"], at, -1)[..., 0]
+        return Final(values[..., -1], best, best_at, tail.mean(-1), tail.std(-1))
+
+    def _evaluated(self, name: str) -> np.ndarray:
+        """A metric by evaluation, its mean over clients if it has one a client."""
+        dims = self.dims(name)
+        require(
+            "evaluation" in dims, f"name must be an evaluated metric, got {name!r} of dims {dims}: see history"
+        )
+        return self.client_mean(name) if dims[-1] in ("client", "newcomer") else self[name]
+
+    def same(self, other: History) -> bool:
+        """Whether both hold the same numbers, bit for bit; the wall clock (`seconds`) is not compared."""
+        if set(self) != set(other) or self.interrupted != other.interrupted or self.notices != other.notices:
+            return False
+        names = [name for name in self if name != "seconds"]
+        pairs = [(self.variables[name], other.variables[name]) for name in names]
+        return all(a.dims == b.dims and _identical(a.values, b.values) for a, b in pairs)
 
     def summary(self) -> str:
-        """A table of the evaluations: rounds done, the global model, the clients' mean and worst decile."""
-        require("evaluated_at" in self, "history must hold an evaluation, got none: pass every= to simulate")
-        names = [n.split("/", 1)[1] for n in self if n.startswith("personal/")]
-        seeds = self.dims("evaluated_at")[0] == "seed"
-        rounds = self["evaluated_at"][0] if seeds else self["evaluated_at"]
-        columns: list[tuple[str, np.ndarray]] = [("round", rounds)]
-        for metric in names:
-            if f"global/{metric}" in self:
-                columns.append((f"global {metric}", self[f"global/{metric}"]))
-            columns.append((f"mean client {metric}", self.client_mean(f"personal/{metric}")))
-            if metric == "accuracy":
-                columns.append((f"worst decile {metric}", self.worst_decile(f"personal/{metric}")))
-        width = 17 if seeds else 8
-        lines = ["  ".join(name.rjust(max(width, len(name))) for name, _ in columns)]
-        for row in range(len(rounds)):
-            cells = [str(int(rounds[row])).rjust(width)]
-            for name, values in columns[1:]:
-                cells.append(_cell(values[..., row]).rjust(max(width, len(name))))
-            lines.append("  ".join(cells))
-        if "round" in self:
-            down, up = (self[name].sum(axis=-1).mean() / 1e6 for name in ("bytes_down", "bytes_up"))
-            seconds = self["seconds"][..., -1].sum()
-            many = f"{len(self['seconds'])} seeds of " if seeds else ""
-            count = self["round"].shape[-1]
-            lines.append(f"{many}{count} rounds, {down:.2f} MB down, {up:.2f} MB up, {seconds:.1f} s")
-        if self.interrupted:
-            lines.append("interrupted: complete up to the last whole block of rounds")
-        return "\n".join(lines)
+        """The evaluations as a table, and the evaluation matrix of the last one."""
+        from fedjax_het.engine.summary import summary
+
+        return summary(self)
+
+    def to_pandas(self, *names: str) -> Any:
+        """A pandas data frame, see `fedjax_het.engine.frames.to_pandas`."""
+        from fedjax_het.engine.frames import to_pandas
+
+        return to_pandas(self, names)
+
+    def to_xarray(self) -> Any:
+        """An xarray data set, see `fedjax_het.engine.frames.to_xarray`."""
+        from fedjax_het.engine.frames import to_xarray
+
+        return to_xarray(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write an npz file, see `fedjax_het.engine.files.save`."""
+        from fedjax_het.engine.files import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> History:
+        """Read what `save` wrote, see `fedjax_het.engine.files.load`."""
+        from fedjax_het.engine.files import load
+
+        return load(path)
 
 
-def _cell(value: np.ndarray) -> str:
-    """One number, or mean ± standard deviation over seeds; a dash where there was nothing to score."""
-    if np.isnan(value).any():
-        return "-"
-    if value.ndim == 0:
-        return f"{float(value):.4f}"
-    spread = np.std(value, ddof=1) if len(value) > 1 else 0.0
-    return f"{np.mean(value):.4f} ± {spread:.4f}"
+def _sibling(name: str, other: str) -> str:
+    """The variable `other` that goes with `name`: "valid/rows" with "valid/shared/loss"."""
+    head = name.split("/")[0]
+    return f"{head}/{other}" if head in ("valid", "train", "test", "newcomer") else other
+
+
+def _identical(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def join(pieces: Sequence[History]) -> History:
+    """Pieces of one run, in order, each along its own rounds and evaluations."""
+    parts: dict[str, list[Variable]] = {}
+    for piece in pieces:
+        for name, variable in piece.variables.items():
+            parts.setdefault(name, []).append(variable)
+    variables = {}
+    for name, held in parts.items():
+        dims = held[0].dims
+        axis = next(place for place, dim in enumerate(dims) if dim in TIME)
+        variables[name] = Variable(dims, np.concatenate([part.values for part in held], axis))
+    notices = tuple(notice for piece in pieces for notice in piece.notices)
+    return History(variables, bool(pieces) and pieces[-1].interrupted, notices)
 
 
 def stack(histories: Sequence[History]) -> History:
@@ -162,4 +281,9 @@ def stack(histories: Sequence[History]) -> History:
             "runs of one setting",
         )
         variables[name] = Variable(("seed", *variable.dims), np.stack(values))
-    return History(variables, any(history.interrupted for history in histories))
+    notices = tuple(
+        (rounds, f"seed {place}: {text}")
+        for place, history in enumerate(histories)
+        for rounds, text in history.notices
+    )
+    return History(variables, any(history.interrupted for history in histories), notices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -38,6 +39,11 @@ def adapt(algorithm: Any, server: PyTree, newcomers: Federation, *, key: Key, ex
     """
     check_fit(algorithm.problem, newcomers)
     executor = auto() if executor is None else executor
+    return _join(algorithm, server, newcomers, key, executor=executor)
+
+
+@functools.partial(jax.jit, static_argnames=("executor",))
+def _join(algorithm: Any, server: PyTree, newcomers: Federation, key: Key, *, executor: Any) -> PyTree:
     ids = jnp.arange(newcomers.num_clients, dtype=jnp.int32)
     phase, ones = jnp.zeros((), jnp.int32), jnp.ones(ids.shape, jnp.result_type(float))
     train, valid = newcomers.locate("train", phase, ids), newcomers.locate("valid", phase, ids)
@@ -49,4 +55,4 @@ def adapt(algorithm: Any, server: PyTree, newcomers: Federation, *, key: Key, ex
         return (), algorithm.join(server, client)
 
     shared = (algorithm, server, newcomers, keys.stream(key, "join"))
-    return jax.jit(lambda shared, slots: executor(one, shared, slots, slots.train[1])[1])(shared, slots)
+    return executor(one, shared, slots, slots.train[1])[1]

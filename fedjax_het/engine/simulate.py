@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.check import known, positive_int, require
+from fedjax_het.check import positive_int, require
+from fedjax_het.engine import record
 from fedjax_het.engine.blocks import up_to
-from fedjax_het.engine.evaluate import Evaluation, evaluate
+from fedjax_het.engine.evaluate import Evaluation, check_sample
 from fedjax_het.engine.executors import auto
 from fedjax_het.engine.fit import check_algorithm, check_fit
-from fedjax_het.engine.history import History
+from fedjax_het.engine.history import History, join
 from fedjax_het.engine.nonfinite import blame
+from fedjax_het.engine.notices import left_behind
 from fedjax_het.engine.progress import bar
-from fedjax_het.engine.record import Record
 from fedjax_het.engine.rounds import make_round
 from fedjax_het.engine.sampling import everyone
+from fedjax_het.engine.scorer import Scorer, splits_of
 from fedjax_het.engine.state import State, initial_state
-from fedjax_het.federation import SPLITS, Federation
+from fedjax_het.federation import Federation
 from fedjax_het.typing import Key
 
 __all__ = ["block_lengths", "simulate"]
@@ -32,7 +35,6 @@ LONGEST = 32
 the same program, however many rounds it runs."""
 
 _block = jax.jit(up_to, static_argnames=("most",))
-_evaluate = jax.jit(evaluate, static_argnames=("executor", "split"))
 
 
 def block_lengths(start: int, rounds: int, every: int | None) -> list[tuple[int, bool]]:
@@ -60,9 +62,14 @@ def simulate(
     weighting: Any = None,
     hook: Any = None,
     every: int | None = None,
-    split: str = "test",
+    split: str | Sequence[str] | None = None,
+    metrics: Sequence[Any] | None = None,
+    local: bool = False,
+    sample: int | None = None,
+    newcomers: Federation | None = None,
     on_nonfinite: str = "raise",
     progress: bool | None = None,
+    watch: Callable[[State, History], None] | None = None,
 ) -> tuple[State, History]:
     """Run `rounds` rounds and evaluate along the way.
 
@@ -81,10 +88,17 @@ def simulate(
         weighting: instead of the algorithm's own.
         hook: (key, `Upload`) -> `Upload`, on what every client sends.
         every: evaluate after every so many rounds, and at the start of a new run; default: at the end only.
-        split: the rows evaluated.
+        split: the rows evaluated, one of "test", "valid", "train" or several; variables of the first have plain
+            names, those of the others begin with the split's name. Default: test rows, and validation rows
+            where there are some.
+        metrics: see `evaluate`, as are `local` and `sample`.
+        newcomers: clients never trained on, scored on the first of the splits with what `adapt` gives them.
         on_nonfinite: "raise" stops at the first NaN or infinity and names the client; "drop" leaves such
             clients out of the aggregate.
         progress: show a bar; default: on a terminal or in a notebook.
+        watch: called with (state, piece of history) whenever a block of rounds has come back, and once before
+            the first for a new run's first evaluation: to save, to track, to plot. The pieces joined are the
+            history.
 
     Returns:
         (state, history). The caller's own state and federation stay valid. Ctrl-C returns what is done, with
@@ -95,7 +109,7 @@ def simulate(
         NonFiniteError: see `on_nonfinite`.
     """
     rounds = positive_int("rounds", rounds, remedy="a run has at least one")
-    known("split", split, SPLITS)
+    splits = splits_of(split, federation)
     every = None if every is None else positive_int("every", every, remedy="None evaluates at the end only")
     require(
         (key is None) != (state is None),
@@ -104,6 +118,9 @@ def simulate(
     )
     check_algorithm(algorithm)
     check_fit(algorithm.problem, federation)
+    check_sample(sample, federation)
+    if newcomers is not None:
+        check_fit(algorithm.problem, newcomers)
     sampler = everyone() if sampler is None else sampler
     executor = auto() if executor is None else executor
     round_fn = make_round(
@@ -117,31 +134,46 @@ def simulate(
     else:
         current = _continued(state, round_fn, algorithm, federation)
     start = int(current.round)
-    record = Record(algorithm.traffic(current.server))
+    traffic = algorithm.traffic(current.server)
     done = current
+    pieces: list[History] = []
+    score = Scorer(algorithm, federation, executor, splits, metrics, local, sample, newcomers)
+    refusal = score.refusal(current)
+    if refusal is not None:
+        score = dataclasses.replace(score, newcomers=None)
 
-    def score(at: State) -> Evaluation:
-        return _evaluate(algorithm, at, federation, executor=executor, split=split)
-
-    def settle(pending: tuple[int, State, State, Any, Evaluation | None]) -> State:
-        """Read what came back from a block."""
+    def settle(pending: tuple[int, State, State, Any, dict[str, Evaluation] | None]) -> State:
+        """Read what came back from a block, and keep it."""
         count, before, after, logs, seen = pending
         # all of the waiting comes first: Ctrl-C must not leave half a block in the record
         logs, seen = jax.device_get((logs, seen))
         logs = jax.tree.map(lambda leaf: leaf[:count], logs)
         first = int(before.round)
         if on_nonfinite == "raise" and not logs["sound"].all():
-            raise blame(round_fn, algorithm, before, federation, count, record.history())
-        record.add_rounds(first, logs, time.perf_counter() - began)
+            raise blame(round_fn, algorithm, before, federation, count, join(pieces))
+        piece = record.rounds(first, logs, time.perf_counter() - began, traffic)
         if seen is not None:
-            record.add_evaluation(first + count, seen)
+            scores = record.evaluation(first + count, federation.num_clients, seen)
+            text = left_behind(scores)
+            noted = () if text is None else ((first + count, text),)
+            piece = join([piece, dataclasses.replace(scores, notices=noted)])
+            for _, said in noted:
+                say(said)
+        pieces.append(piece)
+        advance(count, _note(piece))
         return after
 
-    name = type(algorithm).__name__
-    with bar(name, rounds, progress) as advance:
+    with bar(type(algorithm).__name__, rounds, progress) as (advance, say):
         try:
-            if fresh and every is not None:
-                record.add_evaluation(start, jax.device_get(score(current)))
+            if fresh and (every is not None or refusal is not None):
+                scores = jax.device_get(score(current)) if every is not None else None
+                piece = (
+                    History({}) if scores is None else record.evaluation(start, federation.num_clients, scores)
+                )
+                noted = () if refusal is None else ((start, refusal),)
+                pieces.append(dataclasses.replace(piece, notices=noted))
+                if watch is not None:
+                    watch(done, pieces[-1])
             pending = None
             for count, scored in block_lengths(start, rounds, every):
                 before = current
@@ -150,14 +182,16 @@ def simulate(
                 launched = (count, before, current, logs, score(current) if scored else None)
                 if pending is not None:
                     done = settle(pending)
-                    advance(pending[0], _note(record))
+                    if watch is not None:
+                        watch(done, pieces[-1])
                 pending = launched
             if pending is not None:
                 done = settle(pending)
-                advance(pending[0], _note(record))
+                if watch is not None:
+                    watch(done, pieces[-1])
         except KeyboardInterrupt:
-            return done, record.history(interrupted=True)
-    return done, record.history()
+            return done, dataclasses.replace(join(pieces), interrupted=True)
+    return done, join(pieces)
 
 
 def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federation) -> State:
@@ -197,6 +231,5 @@ def _typed(key: Any) -> Key:
     return key
 
 
-def _note(record: Record) -> str:
-    losses = record.rounds.get("info/loss")
-    return "" if losses is None else f"loss {float(np.mean(losses[-1][-1])):.4f}"
+def _note(piece: History) -> str:
+    return f"loss {float(np.mean(piece['info/loss'][-1])):.4f}" if "info/loss" in piece else ""

@@ -20,7 +20,7 @@ from fedjax_het.engine import History, State, sampling, simulate, stack, survey
 from fedjax_het.federation import Federation, pool_rows
 from fedjax_het.heterogeneity import label
 from fedjax_het.local import Solver, sgd
-from fedjax_het.metrics.classification import class_accuracy, reweighted_accuracy
+from fedjax_het.metrics import class_accuracy, reweighted_accuracy
 from fedjax_het.metrics.fairness import worst_decile
 from fedjax_het.models import mlp
 from fedjax_het.problem import Problem

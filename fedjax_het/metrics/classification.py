@@ -1,14 +1,39 @@
-"""Accuracy by class, and what it says of clients with other label mixtures."""
+"""Accuracy by class: balanced over classes, and what it says of clients with other label mixtures."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedjax_het.check import require
-from fedjax_het.typing import Array
+from fedjax_het.metrics.metric import Metric
+from fedjax_het.typing import Array, Metrics
 
-__all__ = ["class_accuracy", "reweighted_accuracy"]
+__all__ = ["balanced_accuracy", "class_accuracy", "reweighted_accuracy"]
+
+
+def _right_by_class(out: Array, y: Array) -> tuple[Array, Array]:
+    dtype = jnp.result_type(float)
+    of_class = (y[:, None] == jnp.arange(out.shape[-1], dtype=y.dtype)[None]).astype(dtype)
+    right = (jnp.argmax(out, axis=-1).astype(y.dtype) == y).astype(dtype)
+    return of_class * right[:, None], of_class
+
+
+def _balanced(sums: tuple[Array, Array], count: Array) -> Metrics:
+    right, rows = sums
+    recall = jnp.where(rows > 0, right / jnp.maximum(rows, 1), 0)
+    classes = jnp.maximum(jnp.sum(rows > 0, axis=-1), 1).astype(recall.dtype)
+    return {"balanced_accuracy": jnp.sum(recall, axis=-1) / classes}
+
+
+def balanced_accuracy() -> Metric:
+    """The share predicted right of each class, averaged over the classes present: "balanced_accuracy".
+
+    For logits [B, K] and labels [B]. A client with 90 rows of one class and 10 of another, all called the
+    first, is 90 % accurate and 50 % balanced.
+    """
+    return Metric(jax.tree_util.Partial(_right_by_class), jax.tree_util.Partial(_balanced))
 
 
 def class_accuracy(out: Array, y: Array, num_classes: int) -> Array:

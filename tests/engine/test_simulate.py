@@ -12,10 +12,11 @@ from counting import compile_count
 
 import fedjax_het as fh
 from fedjax_het.engine.progress import bar
-from fedjax_het.engine.record import Record
 from fedjax_het.engine.simulate import LONGEST, block_lengths
 
 module = importlib.import_module("fedjax_het.engine.simulate")
+record = importlib.import_module("fedjax_het.engine.record")
+scorer = importlib.import_module("fedjax_het.engine.scorer")
 KEY = jax.random.key(5)
 SIZES = (7, 1, 12, 5, 0, 9)
 
@@ -150,10 +151,10 @@ class Interrupted:
     [
         (module, "_block", 1),
         (module, "_block", 3),
-        (module, "_evaluate", 2),
-        (Record, "add_rounds", 1),
-        (Record, "add_rounds", 2),
-        (Record, "add_rounds", 3),
+        (scorer, "_evaluate", 2),
+        (record, "rounds", 1),
+        (record, "rounds", 2),
+        (record, "rounds", 3),
     ],
 )
 def test_ctrl_c_keeps_what_is_done(whole, federation, monkeypatch, owner, name, on):
@@ -167,7 +168,7 @@ def test_ctrl_c_keeps_what_is_done(whole, federation, monkeypatch, owner, name, 
     if done:
         np.testing.assert_array_equal(history["info/loss"], whole[1]["info/loss"][:done])
         assert max(history["evaluated_at"]) <= done
-    if on > 2 and owner is Record:
+    if on > 2 and owner is record:
         assert done >= 4, "whole blocks are kept"
     state, rest = run(federation, 11 - done, state=state, every=4)
     same_state(state, whole[0])
@@ -197,12 +198,15 @@ def test_progress_is_silent_unless_somebody_watches(federation, capsys):
 
 
 def test_progress_on_request(capsys):
-    with bar("FedAvg", 8, True) as advance:
+    with bar("FedAvg", 8, True) as (advance, say):
         advance(4, "loss 0.1")
+        say("client 3 does much worse")
         advance(4, "loss 0.05")
-    assert "FedAvg" in capsys.readouterr().err
-    with bar("FedAvg", 8, False) as advance:
+    shown = capsys.readouterr().err
+    assert "FedAvg" in shown and "client 3 does much worse" in shown
+    with bar("FedAvg", 8, False) as (advance, say):
         advance(8, "")
+        say("client 3 does much worse")
     assert capsys.readouterr().err == ""
 
 

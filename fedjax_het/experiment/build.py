@@ -1,0 +1,224 @@
+"""build: from a Config to the records that a run is made of, before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedjax_het.engine.fit import check_fit
+from fedjax_het.experiment.choices import CENTRALISED, CHOICES
+from fedjax_het.experiment.config import Config, ConfigError
+from fedjax_het.experiment.values import Choice, make
+from fedjax_het.federation import SPLITS, Federation
+from fedjax_het.local import Solver
+from fedjax_het.metrics import row_means
+from fedjax_het.pool import Pool
+from fedjax_het.problem import Problem
+
+__all__ = ["Entrant", "Study", "build"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entrant:
+    """One method, ready to run.
+
+    Attributes:
+        label: its name in tables.
+        choice: the algorithm's name and options.
+        problem: what to learn.
+        solver: its local work.
+        algorithm: built from the three.
+    """
+
+    label: str
+    choice: Choice
+    problem: Problem
+    solver: Solver
+    algorithm: Any
+
+    @property
+    def centralised(self) -> bool:
+        """Whether it runs on the pooled data."""
+        return self.choice.name == CENTRALISED
+
+    def rebuilt(self, solver: Solver) -> Any:
+        """The algorithm with another solver."""
+        return make("method", self.choice, {"problem": self.problem, "solver": solver})
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """The parts of a configuration.
+
+    Attributes:
+        config: what they were built from.
+        federation: the clients and their rows.
+        problem: what to learn.
+        solver: local work, for entrants without their own.
+        sampler: who takes part.
+        executor: how clients are mapped.
+        weighting: None for the algorithm's own.
+        measures: name -> Measure.
+        metrics: of evaluations; None for those usual for the task.
+        entrants: label -> method.
+    """
+
+    config: Config
+    federation: Federation
+    problem: Problem
+    solver: Solver
+    sampler: Any
+    executor: Any
+    weighting: Any
+    measures: dict[str, Any]
+    metrics: tuple[Any, ...] | None
+    entrants: dict[str, Entrant]
+
+
+def build(config: Config, labels: Sequence[str] | None = None) -> Study:
+    """Build every part and check that they fit.
+
+    Args:
+        config: complete, as every Config is.
+        labels: methods to build, keys of `config.methods`; None for the single run's `config.algorithm`, under
+            its name.
+
+    Raises:
+        ConfigError: a part refuses its options, or parts do not fit each other. The message has the file and
+            line or the override, and what the library says.
+    """
+    try:
+        return _build(config, labels)
+    except ConfigError as error:
+        raise error.at(config.source) from error.__cause__
+
+
+def _build(config: Config, labels: Sequence[str] | None) -> Study:
+    data = _made("data", config.data)
+    if isinstance(data, Pool):
+        federation = _dealt(config, data)
+    elif config.clients is not None:
+        raise ConfigError(
+            f"clients must be left out, got {config.clients.name!r}: data {config.data.name!r} hold a "
+            "federation, whose rows are dealt out",
+            "clients",
+            "data",
+        )
+    else:
+        federation = data
+    problem = _made("model", config.model, pool=federation.pool)
+    _agree(("model", "data"), "model and data do not fit", check_fit, problem, federation)
+    sampler = _made("sampling", config.sampling)
+    counts = ("clients.clients",) if config.clients is not None else ("data.clients", "data")
+    keys = [f"sampling.{option}" for option in config.sampling.options] + list(counts)
+    told = f"sampling {config.sampling.name!r} does not fit {federation.num_clients} clients"
+    _agree(keys, told, sampler.init, federation.num_clients)
+    _check_rows(config, federation)
+    solver = _made("local", config.local)
+    names = config.evaluation.metrics
+    return Study(
+        config,
+        federation,
+        problem,
+        solver,
+        sampler,
+        _made("executor", config.executor),
+        _weighting(config, federation),
+        {name: _made("measure", Choice(name)) for name in config.measures},
+        None if names is None else (row_means(problem.metrics), *(_made("metric", Choice(n)) for n in names)),
+        _entrants(config, labels, problem, solver),
+    )
+
+
+def _dealt(config: Config, pool: Pool) -> Federation:
+    if config.clients is None:
+        raise ConfigError(
+            f"clients must say how the rows are dealt out, got none: data {config.data.name!r} hold a pool; "
+            f"name one of {', '.join(CHOICES['clients'])}",
+            "clients",
+            "data",
+        )
+    return _made("clients", config.clients, pool=pool)
+
+
+def _entrants(
+    config: Config, labels: Sequence[str] | None, problem: Problem, solver: Solver
+) -> dict[str, Entrant]:
+    if labels is None:
+        algorithm = _made("algorithm", config.algorithm, problem=problem, solver=solver)
+        name = config.algorithm.name
+        return {name: Entrant(name, config.algorithm, problem, solver, algorithm)}
+    entrants = {}
+    for label in labels:
+        if label not in config.methods:
+            raise ConfigError(f"labels must be methods of the configuration, got {label!r}", "compare")
+        method, key = config.methods[label], f"methods.{label}"
+        own = solver if method.local is None else _made("local", method.local, f"{key}.local")
+        algorithm = _made("method", method.algorithm, key, problem=problem, solver=own)
+        entrants[label] = Entrant(label, method.algorithm, problem, own, algorithm)
+    return entrants
+
+
+def _weighting(config: Config, federation: Federation) -> Any:
+    weights = config.weighting.options.get("weights")
+    if isinstance(weights, tuple) and len(weights) != federation.num_clients:
+        raise ConfigError(
+            f"weighting.weights must be one number for each of the {federation.num_clients} clients, got "
+            f"{len(weights)}: 0 leaves a client out",
+            "weighting.weights",
+        )
+    return _made("weighting", config.weighting)
+
+
+def _check_rows(config: Config, federation: Federation) -> None:
+    how = config.evaluation
+    sizes = (federation.train, federation.valid, federation.test)[SPLITS.index(how.split)].size
+    share = f"{'data' if config.clients is None else 'clients'}.{how.split}"
+    if not np.any(np.asarray(sizes)):
+        raise ConfigError(
+            f"evaluation.split must have rows, got {how.split!r} with none: set {share} to a fraction such as "
+            "0.2",
+            "evaluation.split",
+            share,
+        )
+    if how.sample is not None and how.sample > federation.num_clients:
+        raise ConfigError(
+            f"evaluation.sample must be <= the number of clients, got {how.sample} of "
+            f"{federation.num_clients}: none scores all of them",
+            "evaluation.sample",
+        )
+
+
+def _agree(keys: Sequence[str], told: str, check: Any, *arguments: Any) -> None:
+    try:
+        check(*arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{told}: {error}", *keys) from error
+
+
+def _made(section: str, choice: Choice, key: str | None = None, **context: Any) -> Any:
+    """Call a factory; its complaint is said of the key that holds the argument."""
+    key = section if key is None else key
+    try:
+        return make(section, choice, context)
+    except (TypeError, ValueError, OSError) as error:
+        word = str(error).split(" ", 1)[0]
+        blamed = _holder(choice.options, word, key)
+        if blamed is None:
+            raise ConfigError(f"{key} = {choice.name!r} cannot be built: {error}", key) from error
+        raise ConfigError(f"{blamed.removesuffix(word)}{error}", blamed) from error
+
+
+def _holder(options: Mapping[str, Any], name: str, key: str) -> str | None:
+    """The dotted key of the option called `name`, outermost first."""
+    if name in options:
+        return f"{key}.{name}"
+    nested = (
+        _holder(value.options, name, f"{key}.{option}")
+        for option, value in options.items()
+        if isinstance(value, Choice)
+    )
+    return next((found for found in nested if found is not None), None)

@@ -1,0 +1,27 @@
+"""Pictures: functions that take Histories, federations or arrays and return a matplotlib Figure."""
+
+from fedjax_het.plots.clients import client_distribution, client_gain
+from fedjax_het.plots.curves import (
+    dissimilarity_by_round,
+    drift_by_round,
+    metric_by_bytes,
+    metric_by_round,
+    metric_by_seconds,
+)
+from fedjax_het.plots.heterogeneity import client_sizes, label_counts, label_distribution
+from fedjax_het.plots.style import save, styled
+
+__all__ = [
+    "client_distribution",
+    "client_gain",
+    "client_sizes",
+    "dissimilarity_by_round",
+    "drift_by_round",
+    "label_counts",
+    "label_distribution",
+    "metric_by_bytes",
+    "metric_by_round",
+    "metric_by_seconds",
+    "save",
+    "styled",
+]

@@ -1,0 +1,115 @@
+"""Labels and sizes: what is drawn is what clients hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fedjax_het as fh
+from fedjax_het.plots import client_sizes, label_counts, label_distribution
+from plots.drawn import caption
+
+
+def split_pool(sizes: tuple[int, ...] = (6, 0, 12), classes: int = 3, **options: object) -> fh.Federation:
+    """Clients of these sizes, labels going round."""
+    y = np.arange(sum(sizes)) % classes
+    x = np.ones((len(y), 2), np.float32)
+    lists = np.split(np.arange(len(y)), np.cumsum(sizes)[:-1])
+    return fh.from_index_lists(fh.pool(x, y, num_classes=classes), None, lists, test=0.0, **options)  # pyright: ignore
+
+
+def swapped(x: jnp.ndarray, y: jnp.ndarray, turn: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
+    """Labels moved on by `turn`."""
+    return x, (y + turn) % 3
+
+
+def test_labels_are_counted() -> None:
+    np.testing.assert_array_equal(label_counts(split_pool()), [[2, 2, 2], [0, 0, 0], [4, 4, 4]])
+    federation = split_pool((2, 1), 3)
+    np.testing.assert_array_equal(label_counts(federation), [[1, 1, 0], [0, 0, 1]])
+
+
+def test_labels_are_counted_as_the_transforms_leave_them() -> None:
+    turned = fh.Transform(jnp.asarray([[0, 1]], jnp.int32), swapped)
+    federation = split_pool((2, 1), 3)
+    federation = dataclasses.replace(federation, transforms=(turned,))
+    np.testing.assert_array_equal(label_counts(federation), [[1, 1, 0], [1, 0, 0]])
+
+
+def test_areas_of_bubbles_are_counts() -> None:
+    counts = np.array([[4, 0], [1, 2]])
+    figure = label_distribution(counts)
+    (dots,) = figure.axes[0].collections
+    np.testing.assert_allclose(dots.get_offsets(), [[0, 0], [1, 0], [1, 1]])
+    areas = np.asarray(dots.get_sizes())
+    np.testing.assert_allclose(areas / areas[0], [1, 0.25, 0.5])
+    assert "largest circle is 4 rows" in caption(figure)
+
+
+def test_many_clients_are_a_sorted_heat_map() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(50, rng.dirichlet([0.2] * 5), 80)
+    counts[7] = 0
+    (image,) = label_distribution(counts).axes[0].images
+    shares = np.asarray(image.get_array()).T
+    assert shares.shape == (80, 5)
+    np.testing.assert_allclose(
+        np.sort(shares.max(1)), np.sort((counts / np.maximum(counts.sum(1), 1)[:, None]).max(1))
+    )
+    assert (np.diff(shares[:-1].argmax(1)) >= 0).all()
+    np.testing.assert_allclose(shares[-1], 0)
+
+
+def test_a_federation_is_described() -> None:
+    federation = split_pool()
+    figure = label_distribution(federation)
+    assert "3 clients, 18 training rows" in figure.get_suptitle()
+    assert "1 clients hold none" in caption(figure)
+    figure = client_sizes(federation)
+    steps = figure.axes[0].patches[0].get_data()  # pyright: ignore[reportAttributeAccessIssue]
+    np.testing.assert_allclose(steps.values, [12, 6, 0])
+    assert "1 hold none" in caption(figure)
+
+
+def test_gini() -> None:
+    assert "Gini 0.00" in caption(client_sizes(np.full(10, 7)))
+    assert "Gini 0.75" in caption(client_sizes(np.array([0, 0, 0, 9])))
+    values = np.random.default_rng(0).lognormal(size=40).round(2)
+    expected = np.abs(values[:, None] - values).mean() / (2 * values.mean())
+    assert f"Gini {expected:.2f}" in caption(client_sizes(values))
+
+
+@pytest.mark.parametrize(("clients", "classes"), [(1, 2), (50, 10), (51, 100), (5000, 10), (3, 1)])
+def test_every_size_is_drawn(clients: int, classes: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (clients, classes))
+    axes = label_distribution(counts).axes[0]
+    assert axes.get_window_extent().width > 500
+    client_sizes(counts.sum(1))
+
+
+def test_of_a_million_sizes_evenly_spaced_ones_are_drawn() -> None:
+    figure = client_sizes(np.arange(1, 1_000_001))
+    steps = figure.axes[0].patches[0].get_data()  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(steps.values) == 4000
+    assert (steps.values[0], steps.values[-1]) == (1_000_000, 1)
+    assert (steps.edges[0], steps.edges[-1]) == (0.5, 1_000_000.5)
+
+
+def test_bad_input_is_named() -> None:
+    regression = fh.from_clients([(np.ones((4, 1)), np.ones(4))], task="regression", test=0.0)
+    with pytest.raises(ValueError, match="one label a row"):
+        label_distribution(regression)
+    client_sizes(regression)
+    with pytest.raises(ValueError, match="phase must be < 1"):
+        client_sizes(split_pool(), phase=1)
+    with pytest.raises(ValueError, match="split must be one of"):
+        label_distribution(split_pool(), split="training")
+    with pytest.raises(ValueError, match=r"array \[N, K\], got shape \(3,\)"):
+        label_distribution(np.ones(3))
+    with pytest.raises(ValueError, match="finite and >= 0"):
+        client_sizes(np.array([1, -1]))
+    with pytest.raises(TypeError, match="Federation or an array"):
+        client_sizes("digits")  # pyright: ignore[reportArgumentType]
