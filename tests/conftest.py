@@ -24,7 +24,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 BUDGET = {"conformance": 960}
-"""Seconds that an area (a folder of tests) may take, all processes together: on 2 cores twice the wall clock."""
+"""Seconds that an area (a folder of tests) may take, all processes together: twice the time on 2 cores."""
 
 
 PROGRAMS = 2000
