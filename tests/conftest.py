@@ -1,5 +1,8 @@
 """Every test runs with four CPU devices, strict dtype promotion and no rank promotion; warnings are errors.
 
+Tests run in as many processes as there are cores (`-n 0` for one, which a debugger needs); the tests of one
+file, or of one conformance case, stay together, so that what they compile or prepare is made once.
+
 Compiled programs are not cached on disk: a test says what this checkout compiles, and times are comparable. To
 keep them between runs anyway, set JAX_COMPILATION_CACHE_DIR.
 """
@@ -7,8 +10,11 @@ keep them between runs anyway, set JAX_COMPILATION_CACHE_DIR.
 from __future__ import annotations
 
 import collections
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share one GPU
 
 import jax
 import pytest
@@ -17,8 +23,13 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-BUDGET = {"conformance": 480}
-"""Seconds that an area (a folder of tests) may take on 2 idle cores."""
+BUDGET = {"conformance": 960}
+"""Seconds that an area (a folder of tests) may take, all processes together: twice the time on 2 cores."""
+
+
+PROGRAMS = 2000
+"""Programs that a process may hold. Each is about six mapped regions of memory, of which Linux allows 65,530:
+past that the compiler dies of a segmentation fault."""
 
 
 @pytest.fixture
@@ -56,6 +67,31 @@ class _Clock:
             out.write_line(f"  {report.nodeid}: {reason}")
 
 
+class _Programs:
+    """Counts what is compiled, and lets it go between two tests once there are `PROGRAMS` of it."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        jax.monitoring.register_event_duration_secs_listener(self._compiled)
+
+    def _compiled(self, event: str, duration: float, **_: str | int) -> None:
+        self.held += event == "/jax/core/compile/backend_compile_duration"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self) -> None:
+        if self.held >= PROGRAMS:
+            jax.clear_caches()
+            self.held = 0
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the clock."""
+    """Start the clock and the count of programs."""
     config.pluginmanager.register(_Clock(), "areas")
+    config.pluginmanager.register(_Programs(), "programs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is not grouped otherwise is grouped by file."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))

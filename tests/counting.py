@@ -13,15 +13,36 @@ __all__ = ["Count", "compile_count"]
 EVENT = "/jax/core/compile/backend_compile_duration"
 
 
+CONVERSIONS = frozenset(
+    f"jit({name})" for name in ("stage", "convert_element_type", "broadcast_in_dim", "_threefry_seed")
+)
+"""How JAX names what it compiles to turn a number into an array and a seed into a key, unless it has before."""
+
+
 class Count:
-    """The number of compilations so far, in `value`."""
+    """The compilations so far.
+
+    Attributes:
+        names: what was compiled.
+    """
 
     def __init__(self) -> None:
-        self.value = 0
+        self.names: list[str] = []
+
+    @property
+    def value(self) -> int:
+        """How many."""
+        return len(self.names)
+
+    @property
+    def programs(self) -> list[str]:
+        """What was compiled beside conversions of numbers to arrays."""
+        return [name for name in self.names if name not in CONVERSIONS]
 
     def __call__(self, event: str, duration: float, **details: Any) -> None:
         """Hear of an event."""
-        self.value += event == EVENT
+        if event == EVENT:
+            self.names.append(str(details.get("fun_name")))
 
 
 @contextlib.contextmanager

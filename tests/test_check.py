@@ -36,7 +36,7 @@ def test_limits(value, limits, words):
     assert str(caught.value) == f"rate must be {words}, got {value!r}: make it so"
 
 
-NO_NUMBERS = ["0.1", b"1", True, None, object(), [[1], [1, 2]], 1j, ["0.1"], np.bool_(True), [True, 0.1]]
+NO_NUMBERS = ["0.1", b"1", True, None, Ellipsis, [[1], [1, 2]], 1j, ["0.1"], np.bool_(True), [True, 0.1]]
 NO_NUMBERS += [np.array([True, False]), np.array([0.1, 0.2], object), np.array("0.1"), {"a": 1}]
 
 

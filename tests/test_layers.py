@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fedjax_het"
 
 LAYERS = (
-    "typing tree keys check permutation similarity",
-    "pool federation problem algorithm measure split assembly construct pooling",
+    "typing tree keys check permutation similarity extras columns",
+    "pool federation problem algorithm measure split assembly construct frames pooling",
     "datasets heterogeneity models local metrics weighting",
     "algorithms engine analysis",
     "plots",

@@ -44,10 +44,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "precision(name): of one precision, float32 or float64")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first case in float32 belongs to the smoke tests."""
+    """The tests of a lab stay together; the first case in float32 belongs to the smoke tests."""
     first = SHIPPED[0].values[0]
     for item in items:
         call = getattr(item, "callspec", None)
-        if call is not None and call.params.get("_lab") == first:
+        if call is None or "_lab" not in call.params:
+            continue
+        name, double = call.params["_lab"]
+        item.add_marker(pytest.mark.xdist_group(f"{name}-x64" if double else name))
+        if call.params["_lab"] == first:
             item.add_marker(pytest.mark.smoke)
