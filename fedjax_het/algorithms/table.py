@@ -28,6 +28,8 @@ class Entry:
         cost: what a client sends a round (d: parameters, K: clusters).
         best_for: where to reach for it.
         paper: authors and year.
+        grid: what tuning tries of the method's own: (keyword argument, values) each. Only numbers that are
+            leaves; what fixes a shape makes another method.
     """
 
     factory: Callable[..., Any]
@@ -36,11 +38,14 @@ class Entry:
     cost: str
     best_for: str
     paper: str
+    grid: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
 
 ALGORITHMS: dict[str, Entry] = {
     "fedavg": Entry(fedavg, "global", "one model", "d", "the reference", "McMahan et al. 2017"),
-    "fedprox": Entry(fedprox, "global", "one model", "d", "uneven local work", "Li et al. 2020"),
+    "fedprox": Entry(
+        fedprox, "global", "one model", "d", "uneven local work", "Li et al. 2020", (("mu", (0.1, 1.0)),)
+    ),
     "scaffold": Entry(scaffold, "global", "one model", "2d", "drift", "Karimireddy et al. 2020"),
     "ifca": Entry(ifca, "clustered", "K models", "d (K d down)", "concept clusters", "Ghosh et al. 2020"),
     "fedper": Entry(fedper, "personal", "body + own heads", "body", "label skew", "Arivazhagan et al. 2019"),

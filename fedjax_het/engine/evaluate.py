@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client
 from fedjax_het.check import known, positive_int, require
-from fedjax_het.engine.executors import auto
+from fedjax_het.engine.executors import Auto, auto
 from fedjax_het.engine.scoring import add, begin, finish, standard, union
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import State
@@ -37,7 +37,8 @@ class Evaluation(NamedTuple):
         rows: rows each client was scored on, int32 [m].
         union: the global model over all rows of these clients, scalars; {} without one.
         shared: the global model on each client's rows, float [m]; {} without one. NaN where there are no rows.
-        local: what the client holds after a round of local work, on its rows, float [m]; {} unless asked for.
+        local: what the client holds after a round of local work, on its rows, float [m]; {} unless asked for,
+            and where the algorithm reports no such model.
         personal: each client's own model on its rows, float [m]. NaN where there are no rows.
     """
 
@@ -54,6 +55,7 @@ def every_client(
     algorithm: Any, state: State, federation: Federation, phase: Array, ids: Array | None = None
 ) -> Slots:
     """Slots of the given clients (default all N), as if each were alone in a round with all of its work."""
+    states = state.clients if ids is None else tree.take(state.clients, ids)  # all of them need no copy
     if ids is None:
         ids = jnp.arange(federation.num_clients, dtype=jnp.int32)
     ones = jnp.ones(ids.shape, jnp.result_type(float))
@@ -62,7 +64,7 @@ def every_client(
         ids < federation.num_clients,
         ones,
         ones,
-        tree.take(state.clients, ids),
+        states,
         federation.locate("train", phase, ids),
         federation.locate("valid", phase, ids),
     )
@@ -81,6 +83,7 @@ def _shared(
     offset, size, arguments = located
     owners = ids.shape[0]
     ends = jnp.cumsum(size)
+    chunk = max(1, min(ROWS, index.shape[0]))
 
     def rows_at(place: Array) -> tuple[Array, Array, Array]:
         """(x, y, owner) of these places in the rows of all clients, one client after the other."""
@@ -99,12 +102,12 @@ def _shared(
         return algorithm.predict(model, x), y
 
     def visit(i: Array, carry: PyTree) -> PyTree:
-        x, y, owner = rows_at(i * ROWS + jnp.arange(ROWS, dtype=jnp.int32))
-        return add(metrics, carry, algorithm.predict(model, x), y, owner, i * ROWS, owners)
+        x, y, owner = rows_at(i * chunk + jnp.arange(chunk, dtype=jnp.int32))
+        return add(metrics, carry, algorithm.predict(model, x), y, owner, i * chunk, owners)
 
-    room = -(-max(1, index.shape[0]) // ROWS) * ROWS
-    start = begin(metrics, score, jax.ShapeDtypeStruct((ROWS,), jnp.int32), owners, room)
-    carry = jax.lax.fori_loop(0, (ends[-1] + ROWS - 1) // ROWS, visit, start)
+    room = -(-max(1, index.shape[0]) // chunk) * chunk
+    start = begin(metrics, score, jax.ShapeDtypeStruct((chunk,), jnp.int32), owners, room)
+    carry = jax.lax.fori_loop(0, (ends[-1] + chunk - 1) // chunk, visit, start)
     return union(metrics, carry, size), finish(metrics, carry, size)
 
 
@@ -151,8 +154,27 @@ def _own(
         carry = data.fold_full(step, carry)
         return (), {name: value[0] for name, value in finish(metrics, carry, data.size[None]).items()}
 
+    def model_alone(shared: PyTree, row: PyTree) -> tuple[PyTree, PyTree]:
+        algorithm, server, federation, _, key, round_ = shared
+        return (), model_of(algorithm, server, make_client(federation, row[0], key, round_))
+
     shared = (algorithm, state.server, federation, tuple(metrics), key, state.round)
-    return executor(one, shared, (slots, scored), slots.train[1])[1]
+    rows = (slots, scored)
+    if isinstance(executor, Auto):  # a client returns a few numbers here, but works with a whole model
+        executor = executor.choose(model_alone, shared, rows)
+    return executor(one, shared, rows, slots.train[1] + scored[1])[1]
+
+
+def _unchanged(algorithm: Any, server: PyTree, client: Client) -> bool:
+    """Whether clients use the global model as it is: `personalise` hands on the very arrays of `consensus`."""
+    traced, (model, own) = jax.make_jaxpr(
+        lambda server, client: (algorithm.consensus(server), algorithm.personalise(server, client)),
+        return_shape=True,
+    )(server, client)
+    made = traced.jaxpr.outvars
+    half = len(made) // 2
+    same = all(a is b for a, b in zip(made[:half], made[half:]))
+    return same and jax.tree.structure(model) == jax.tree.structure(own)
 
 
 def _after_local_work(algorithm: Any, server: PyTree, client: Client) -> PyTree:
@@ -206,6 +228,7 @@ def evaluate(
         metrics: `Metric`s and `Ranking`s of `fh.metrics`; default: the problem's own row metrics and what its
             task adds (balanced accuracy, AUC of two classes, RMSE and R^2, perplexity).
         local: also train every scored client for a round and score what it then holds; nothing is kept.
+            Algorithms whose reports carry no local model have no such scores.
         sample: score so many clients, drawn at random anew after every round, instead of all.
 
     Raises:
@@ -215,19 +238,25 @@ def evaluate(
     known("split", split, SPLITS)
     executor = auto() if executor is None else executor
     metrics = standard(algorithm.problem, federation) if metrics is None else tuple(metrics)
-    everyone = federation.num_clients
     check_sample(sample, federation)
-    ids = jnp.arange(everyone, dtype=jnp.int32) if sample is None else _sample(state, sample, everyone)
     phase = federation.phase(jnp.maximum(state.round - 1, 0))
+    drawn = None if sample is None else _sample(state, sample, federation.num_clients)
+    slots = every_client(algorithm, state, federation, phase, drawn)
+    ids = slots.id
     located = federation.locate(split, phase, ids)
     model = algorithm.consensus(state.server)
     together: tuple[Metrics, Metrics] = ({}, {})
     if model is not None:
         index = federation.rows(split).index
         together = _shared(algorithm, model, federation, metrics, ids, located, index)
-    slots = every_client(algorithm, state, federation, phase, ids)
     given = (algorithm, state, federation, metrics, slots, phase, split, executor)
-    after = _own(*given, _after_local_work) if local else {}
+    some = jax.eval_shape(
+        lambda slots: make_client(federation, tree.take(slots, jnp.int32(0)), state.key, state.round), slots
+    )
+    after = {}
+    if local and jax.tree.leaves(jax.eval_shape(_after_local_work, algorithm, state.server, some)):
+        after = _own(*given, _after_local_work)
+    as_it_is = model is not None and _unchanged(algorithm, state.server, some)
     return Evaluation(
         client=ids,
         trained=state.seen.round[ids] >= 0,
@@ -235,5 +264,5 @@ def evaluate(
         union=together[0],
         shared=together[1],
         local=after,
-        personal=_own(*given, _personal),
+        personal=together[1] if as_it_is else _own(*given, _personal),
     )

@@ -119,11 +119,14 @@ class History:
 
     def __add__(self, later: History) -> History:
         """This run and its continuation, one after the other in rounds and evaluations; its clock goes on."""
-        if "seconds" in self and "seconds" in later:
-            clock = later.variables["seconds"]
-            shifted = Variable(clock.dims, clock.values + self["seconds"][..., -1:])
-            later = dataclasses.replace(later, variables={**later.variables, "seconds": shifted})
-        return join([self, later])
+        return join([self, later.later(self["seconds"][..., -1:] if "seconds" in self else 0.0)])
+
+    def later(self, seconds: Any) -> History:
+        """The same, with the clock `seconds` ahead."""
+        if "seconds" not in self:
+            return self
+        clock = Variable(self.dims("seconds"), self["seconds"] + seconds)
+        return dataclasses.replace(self, variables={**self.variables, "seconds": clock})
 
     @property
     def seeds(self) -> int | None:

@@ -77,6 +77,13 @@ class Study:
     metrics: tuple[Any, ...] | None
     entrants: dict[str, Entrant]
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What is evaluated: the configuration's split, and validation rows where there are some."""
+        main = self.config.evaluation.split
+        valid = main != "valid" and bool(np.any(np.asarray(self.federation.valid.size) > 0))
+        return (main, "valid") if valid else (main,)
+
 
 def build(config: Config, labels: Sequence[str] | None = None) -> Study:
     """Build every part and check that they fit.

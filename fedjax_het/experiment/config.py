@@ -13,14 +13,22 @@ from fedjax_het.check import known, positive_int, positive_ints, require
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES, DEFAULTS
 from fedjax_het.experiment.options import factory
 from fedjax_het.experiment.overrides import override, parse
-from fedjax_het.experiment.sections import Checkpoint, Evaluation, checkpoint, different, evaluation
+from fedjax_het.experiment.sections import (
+    Checkpoint,
+    Evaluation,
+    Tuning,
+    checkpoint,
+    different,
+    evaluation,
+    tuning,
+)
 from fedjax_het.experiment.source import ConfigError, Source, about, nearest, read
 from fedjax_het.experiment.toml import dump
 from fedjax_het.experiment.values import NONE, Choice, complete, convert, plain, table_of
 from fedjax_het.federation import Federation
 from fedjax_het.pool import Pool
 
-__all__ = ["Checkpoint", "Choice", "Config", "ConfigError", "Evaluation", "Method", "to_toml"]
+__all__ = ["Checkpoint", "Choice", "Config", "ConfigError", "Evaluation", "Method", "Tuning", "to_toml"]
 
 NAME = re.compile(r"[^\W_.-][\w .+=,-]*")
 """Names that are folders on every system."""
@@ -66,6 +74,7 @@ class Config:
         weighting: instead of the algorithm's own.
         evaluation: how models are judged.
         checkpoint: when a run is saved.
+        tuning: what is tried of every method before a comparison.
         methods: label -> the algorithm of that line with its options.
         source: where all this was read, for messages.
 
@@ -90,6 +99,7 @@ class Config:
     weighting: Choice = Choice(DEFAULTS["weighting"])
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
+    tuning: Tuning = Tuning()
     methods: Mapping[str, Method] = dataclasses.field(default_factory=dict, hash=False)
     source: Source = dataclasses.field(default=Source(), compare=False, repr=False)
 
@@ -104,6 +114,7 @@ class Config:
         self._set("clients", _clients(self.data, self.clients))
         self._set("evaluation", evaluation(self.evaluation))
         self._set("checkpoint", checkpoint(self.checkpoint))
+        self._set("tuning", tuning(self.tuning))
         given = self.methods if isinstance(self.methods, Mapping) else table_of(self.methods, "methods")
         labels = dict.fromkeys((*self.compare, *given))
         self._set("methods", {label: _method(label, given, self.local) for label in labels})
@@ -149,7 +160,7 @@ class Config:
         """All of it as tables, lists and values that TOML and JSON have; every default is written out."""
         table = {name: plain(getattr(self, name)) for name in _OWN.options}
         table |= {name: plain(getattr(self, name)) for name in DEFAULTS if getattr(self, name) is not None}
-        for name in ("evaluation", "checkpoint"):
+        for name in ("evaluation", "checkpoint", "tuning"):
             record = getattr(self, name)
             table[name] = {
                 field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)

@@ -1,4 +1,4 @@
-"""Evaluation and Checkpoint: the sections of a configuration in which nothing is chosen by name."""
+"""Evaluation, Tuning and Checkpoint: the sections of a configuration in which nothing is chosen by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedjax_het.experiment.source import about
 from fedjax_het.experiment.values import fill, table_of
 from fedjax_het.federation import SPLITS
 
-__all__ = ["Checkpoint", "Evaluation", "checkpoint", "different", "evaluation"]
+__all__ = ["Checkpoint", "Evaluation", "Tuning", "checkpoint", "different", "evaluation", "tuning"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,19 @@ class Checkpoint:
     keep: int = 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """What is tried of every method of a comparison before it runs.
+
+    Attributes:
+        candidates: how many, the same for every method; 0 runs them as configured.
+        seeds: runs of each candidate, under keys of their own.
+    """
+
+    candidates: int = 0
+    seeds: int = 2
+
+
 def different(name: str, values: Sequence[Any]) -> None:
     """Raise `ValueError` unless there is a value, and none is there twice."""
     wanted = f"{name} must list at least one entry, each once, got {list(values)}"
@@ -53,7 +66,11 @@ def different(name: str, values: Sequence[Any]) -> None:
 
 
 def _record(kind: Callable[..., Any], given: Any, key: str) -> Any:
-    said = dataclasses.asdict(given) if isinstance(given, (Evaluation, Checkpoint)) else table_of(given, key)
+    said = (
+        dataclasses.asdict(given)
+        if isinstance(given, (Evaluation, Checkpoint, Tuning))
+        else table_of(given, key)
+    )
     return kind(**fill(factory(kind), said, key, {}, f"[{key}]"))
 
 
@@ -89,3 +106,17 @@ def checkpoint(given: Any) -> Checkpoint:
     with about("checkpoint.keep"):
         positive_int("checkpoint.keep", saves.keep, remedy="2 leaves one to go back to")
     return saves
+
+
+def tuning(given: Any) -> Tuning:
+    """A Tuning from a table or an unchecked one.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong kind or range.
+    """
+    how = _record(Tuning, given, "tuning")
+    with about("tuning.candidates"):
+        positive_int("tuning.candidates", how.candidates, least=0, remedy="8 is usual, 0 tunes nothing")
+    with about("tuning.seeds"):
+        positive_int("tuning.seeds", how.seeds, remedy="2 is usual")
+    return how
