@@ -17,12 +17,12 @@ __all__ = [
     "combine",
     "divide",
     "dot",
-    "no_nan",
     "num_bytes",
     "partition",
     "put",
     "scale",
     "stack",
+    "stays_sound",
     "subtract",
     "sum_of_squares",
     "take",
@@ -83,13 +83,17 @@ def all_finite(tree: PyTree) -> Array:
     return finite
 
 
-def no_nan(tree: PyTree) -> Array:
-    """Whether no floating leaf holds NaN, a bool scalar; infinity is a legal "nothing yet" in a state."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    clean = jnp.asarray(True)
-    for leaf in leaves:
-        clean = clean & ~jnp.any(jnp.isnan(leaf))
-    return clean
+def stays_sound(new: PyTree, old: PyTree) -> Array:
+    """Whether no floating leaf of a state holds NaN, or an infinity that was not there before; bool scalar.
+
+    Infinity is a legal "nothing yet" in a state (the best loss so far): it may stay or go, but not come.
+    """
+    sound = jnp.asarray(True)
+    for after, before in zip(jax.tree.leaves(new), jax.tree.leaves(old)):
+        if jnp.issubdtype(after.dtype, jnp.floating):
+            held = jnp.isinf(before) & jnp.isinf(after)
+            sound = sound & jnp.all(jnp.isfinite(after) | held)
+    return sound
 
 
 def take(tree: PyTree, rows: Array) -> PyTree:

@@ -199,6 +199,13 @@ ENGINE = {
         "7 of 5",
         "draw fewer",
     ),
+    "a state that is none": (
+        lambda: fh.simulate(FEDAVG, FEDERATION, state=3, rounds=2),
+        TypeError,
+        "state",
+        "int",
+        "initial_state",
+    ),
     "an id nobody has": (lambda: simulate(sampler=sampling.fixed([0, 5])), ValueError, "ids", "5", "from 0"),
     "a scripted id nobody has": (
         lambda: simulate(sampler=sampling.scripted([[0, 1], [2, 9]])),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
-from fedjax_het.algorithms.parts import averaging, check_parts
+from fedjax_het.algorithms.parts import averaged, averaging, check_parts
 from fedjax_het.federation import Federation
 from fedjax_het.local import Clock, Optax, Solver
 from fedjax_het.problem import Model, Objective, Problem, objective
@@ -118,7 +118,7 @@ def average_step(rule: Optax, server: Server, total: PyTree, cohort: Cohort) -> 
     zero = jnp.zeros((), jnp.int32)
     clock = Clock(cohort.round, cohort.round, zero)
     params, opt = rule.step(server.params, grads, server.opt, clock)
-    return Server(params, tree.divide(total["buffers"], total["weight"]), opt)
+    return Server(params, averaged(total["buffers"], total["weight"], server.buffers), opt)
 
 
 def plain(problem: Problem, server: Server, client: Client) -> Objective:

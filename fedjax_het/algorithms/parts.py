@@ -6,10 +6,12 @@ from typing import Any
 
 import optax
 
+from fedjax_het import tree
 from fedjax_het.local import Optax, Solver, optimizer
 from fedjax_het.problem import Problem
+from fedjax_het.typing import Array, PyTree
 
-__all__ = ["averaging", "check_parts"]
+__all__ = ["averaged", "averaging", "check_parts"]
 
 
 def check_parts(problem: Any, solver: Any) -> None:
@@ -42,3 +44,8 @@ def averaging(server: Any) -> Optax:
             "fh.local.optimizer(optax.adam, learning_rate=0.01)"
         )
     return server
+
+
+def averaged(total: PyTree, weight: Array, before: PyTree) -> PyTree:
+    """total / weight, or what was there before where nobody who took part weighs anything."""
+    return tree.where(weight > 0, tree.divide(total, weight), before)

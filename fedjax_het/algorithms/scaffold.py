@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
-from fedjax_het.algorithms.parts import check_parts
+from fedjax_het.algorithms.parts import averaged, check_parts
 from fedjax_het.check import known, number
 from fedjax_het.federation import Federation
 from fedjax_het.local import Solver
@@ -100,7 +100,7 @@ class Scaffold:
         population = jnp.asarray(cohort.population, jnp.result_type(float))
         return Server(
             tree.add(server.params, tree.scale(step, mean)),
-            tree.divide(total["buffers"], total["weight"]),
+            averaged(total["buffers"], total["weight"], server.buffers),
             tree.add(server.control, tree.divide(total["shift"], population)),
         )
 

@@ -21,11 +21,21 @@ from fedjax_het.typing import PyTree
 __all__ = ["NonFiniteError", "blame"]
 
 _round = jax.jit(lambda round_fn, algorithm, state, federation: round_fn(algorithm, state, federation))
-_replay = jax.jit(
-    lambda round_fn, algorithm, state, federation, client, work: replay(
-        round_fn, algorithm, state, federation, client, work=work
-    )
-)
+
+
+@jax.jit
+def _replay(
+    round_fn: Round, algorithm: Any, state: State, federation: Federation, client: Any, work: Any
+) -> Report:
+    """The client's report, 0 for each infinity of its state that was there before the round, which is legal."""
+    report = replay(round_fn, algorithm, state, federation, client, work=work)
+
+    def clear(after: Any, before: Any) -> Any:
+        if not jnp.issubdtype(after.dtype, jnp.floating):
+            return after
+        return jnp.where(jnp.isinf(after) & jnp.isinf(before[client]), 0, after)
+
+    return dataclasses.replace(report, state=jax.tree.map(clear, report.state, state.clients))
 
 
 class NonFiniteError(FloatingPointError):

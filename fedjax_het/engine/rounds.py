@@ -85,7 +85,7 @@ class Round:
         Returns:
             (state, log). The log holds "id" int32 [C], "present" bool [C], "lost" bool [C] (present until they
             reported NaN or infinity), "info" {name: [C]}, "measures" {name: {value: array}}, and "sound",
-            whether all that came back is finite and the new server state without NaN.
+            whether all that came back is finite and the new states hold no new NaN or infinity.
         """
         cohort, sampler = draw(self, algorithm, state, federation)
         states = tree.take(state.clients, cohort.id)
@@ -233,7 +233,7 @@ def body(
             state.measures[name], algorithm, state.server, asked[name], answers[name], cohort
         )
         log["measures"][name] = values
-    log["sound"] = tree.all_finite(total) & tree.no_nan(server) & ~jnp.any(lost)
+    log["sound"] = tree.all_finite(total) & tree.stays_sound(server, state.server) & ~jnp.any(lost)
     real = jnp.result_type(float)
     # no step taken, no loss seen: the last report stands
     last = state.seen.loss.at[cohort.id].get(mode="clip")
@@ -263,7 +263,7 @@ def _one_client(shared: PyTree, slot: Slots) -> tuple[PyTree, PyTree]:
     looked_at = (each, report.info.get("loss", ()))
     if round_fn.on_nonfinite == "drop":
         looked_at = (looked_at, total)
-    finite = tree.all_finite(looked_at) & tree.no_nan(state)
+    finite = tree.all_finite(looked_at) & tree.stays_sound(state, slot.state)
     keep = slot.present & finite if round_fn.on_nonfinite == "drop" else slot.present
     total, asked = tree.where(keep, (total, asked), tree.zeros_like((total, asked)))
     state = tree.where(keep, state, slot.state)

@@ -196,6 +196,10 @@ def simulate(
 
 def _continued(state: State, round_fn: Any, algorithm: Any, federation: Federation) -> State:
     """The state with a carry for each of this run's measures, which need not be the last run's."""
+    if not isinstance(state, State):
+        raise TypeError(
+            f"state must be a State, got {type(state).__name__}: pass what simulate or initial_state returned"
+        )
     expected = round_fn.sampler.init(federation.num_clients)
     if jax.tree.structure(expected) != jax.tree.structure(state.sampler):
         raise ValueError(

@@ -137,7 +137,7 @@ def fold(
         return jax.lax.fori_loop(0, steps, visit, carry), steps
 
     def maybe(carry: Any, j: Array) -> tuple[Any, None]:
-        new = visit(j, carry)
-        return jax.tree.map(lambda a, b: jnp.where(j < steps, a, b), new, carry), None
+        # a branch and not a select, which would fuse into the step and round it another way
+        return jax.lax.cond(j < steps, lambda: visit(j, carry), lambda: carry), None
 
     return jax.lax.scan(maybe, carry, jnp.arange(plan.most, dtype=jnp.int32))[0], steps

@@ -9,6 +9,7 @@ import pytest
 from reference.batches import recorded
 
 import fedjax_het as fh
+from fedjax_het import tree
 
 KEY = jax.random.key(9)
 SIZES = (7, 5, 9, 14, 6)
@@ -184,3 +185,36 @@ def test_a_measure_does_not_see_who_was_dropped(poisoned):
     measures = {"spread": fh.analysis.gradient_dissimilarity()}
     _, history = run(algorithm, federation, on_nonfinite="drop", measures=measures)
     assert np.isfinite(history["measure/spread/G2"]).all()
+
+
+def mild():
+    """Four clients of clean rows, regression."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), 100 * rng.normal(size=(40, 1))
+    pool = fh.pool(x, y, task="regression")
+    return fh.from_index_lists(pool, None, np.split(np.arange(40), 4), test=0.0), fh.models.linear(pool)
+
+
+def test_a_client_state_that_becomes_infinite_is_found_in_its_round():
+    federation, problem = mild()
+    algorithm = fh.algorithms.local_only(problem, fh.local.sgd(3e38, batch_size=None, epochs=1))
+    everyone = fh.sampling.everyone()
+    with pytest.raises(fh.NonFiniteError, match=r"client \d in round 0 at state/.* first at local step 0 of 1"):
+        run(algorithm, federation, rounds=2, sampler=everyone)
+    state, history = run(algorithm, federation, rounds=1, sampler=everyone, on_nonfinite="drop")
+    assert history["lost"].any()
+    for leaf in jax.tree.leaves(state.clients):
+        assert np.isfinite(leaf).all(), "a lost client keeps its state"
+
+
+def test_a_server_state_that_becomes_infinite_is_found_in_its_round():
+    federation, problem = mild()
+    algorithm = fh.algorithms.scaffold(problem, fh.local.sgd(0.05, batch_size=None), server_learning_rate=3e38)
+    with pytest.raises(fh.NonFiniteError, match=r"the server's step must be finite, got .* in round 0"):
+        run(algorithm, federation, rounds=3, sampler=fh.sampling.everyone())
+
+
+def test_an_infinity_that_was_there_before_is_legal():
+    old = {"best": np.array([np.inf, np.inf, 1.0], np.float32)}
+    for new, sound in (([np.inf, 0.5, 1], True), ([np.nan, 0.5, 1], False), ([0.1, 0.5, np.inf], False)):
+        assert bool(tree.stays_sound({"best": np.asarray(new, np.float32)}, old)) is sound

@@ -334,6 +334,33 @@ def test_the_two_loops_give_equal_bits(wide):
                 np.testing.assert_array_equal(one, other)
 
 
+RULES = {
+    "plain": lambda: local.sgd(0.1, batch_size=4, epochs=2),
+    "momentum": lambda: local.sgd(0.1, batch_size=4, epochs=2, momentum=0.9),
+    "adam": lambda: local.from_optax(optax.adam, learning_rate=0.01, batch_size=4, epochs=2),
+}
+
+
+@pytest.mark.parametrize("executor", [fh.executors.looped(), fh.executors.vmapped()], ids=["looped", "vmapped"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_round_of_either_loop_gives_equal_bits(rule, executor):
+    """A network of two hidden layers, clients of 0 to 61 rows."""
+    sizes = (5, 37, 0, 1, 61)
+    rng = np.random.default_rng(0)
+    pool = fh.pool(rng.normal(size=(sum(sizes), 6)), rng.integers(0, 3, sum(sizes)), num_classes=3)
+    parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    federation = fh.from_index_lists(pool, None, parts, test=0.0)
+    problem = fh.models.mlp(pool, hidden=(16, 8))
+    ends = []
+    for solver in (RULES[rule](), local.scanned(RULES[rule](), 40)):
+        algorithm = fh.algorithms.fedavg(problem, solver)
+        round_fn = fh.make_round(fh.sampling.everyone(), executor)
+        state = fh.initial_state(algorithm, federation, key=KEY, round_fn=round_fn)
+        ends.append(jax.jit(round_fn.__call__)(algorithm, state, federation)[0].server.params)
+    for one, other in zip(*map(jax.tree.leaves, ends)):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_static_loop_that_is_too_short_says_so():
     problem, federation = make()
     solver = local.scanned(local.sgd(0.1, batch_size=4, epochs=2), 5)

@@ -37,6 +37,19 @@ def test_averaged_statistics_are_the_weighted_mean():
     assert algorithm.consensus(after.server) is not None
 
 
+@pytest.mark.parametrize("name", ["fedavg", "scaffold", "fedper", "ifca"])
+def test_a_cohort_that_weighs_nothing_leaves_the_statistics(name):
+    """Client 5 has all the weight and is not drawn."""
+    federation = cut()
+    algorithm = fh.algorithms.make(name, batchnorm.averaged(federation), SOLVER)
+    weighting = fh.weighting.given([0.0] * (federation.num_clients - 1) + [1.0])
+    round_fn = fh.make_round(fh.sampling.fixed([0, 2]), fh.executors.looped(), weighting=weighting)
+    state = begin(round_fn, algorithm, federation)
+    after, _ = one_round(round_fn, algorithm, state, federation)
+    for new, old in zip(jax.tree.leaves(after.server.buffers), jax.tree.leaves(state.server.buffers)):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_local_statistics_stay_with_their_clients():
     federation, algorithm, round_fn, state, after = _run(batchnorm.local)
     assert jax.tree.leaves(after.server.buffers) == []

@@ -82,6 +82,20 @@ def test_the_cap_holds_in_every_cohort():
             assert float(cohort.weight[0]) == pytest.approx(0.4, abs=1e-6)
 
 
+def test_a_clustered_round_with_a_cap_and_a_measure_is_one_program_under_scan():
+    federation, _ = _start()
+    solver = fh.local.sgd(0.1, batch_size=None)
+    algorithm = fh.algorithms.ifca(fh.models.softmax(pool_of(federation)), solver, clusters=2)
+    measures = {"dissimilarity": fh.analysis.gradient_dissimilarity()}
+    round_fn = fh.make_round(fh.sampling.uniform(3), fh.executors.looped(), measures, weighting=capped(0.4))
+    state = begin(round_fn, algorithm, federation)
+    block = jax.jit(fh.make_block(round_fn, 3))
+    assert "callback" not in str(block.trace(algorithm, state, federation).jaxpr)
+    state, logs = block(algorithm, state, federation)
+    assert int(state.round) == 3 and bool(logs["sound"].all())
+    assert np.isfinite(np.asarray(logs["measures"]["dissimilarity"]["G2"])).all()
+
+
 def test_the_cap_is_a_leaf_of_the_round():
     make = partial(fh.make_round, fh.sampling.uniform(3), fh.executors.looped())
     a, b = (make(weighting=capped(cap)) for cap in (0.4, 0.5))
