@@ -114,7 +114,8 @@ def engine(workload: workloads.Workload, name: str) -> Run:
         seen = jax.block_until_ready(run(algorithm, state, federation))
         if name == "own":
             weight = workload.sizes / workload.sizes.sum()
-            return tuple(float(np.asarray(seen.personal[m], np.float64) @ weight) for m in ("loss", "accuracy"))
+            loss, accuracy = (np.asarray(seen.personal[m], np.float64) for m in ("loss", "accuracy"))
+            return float(loss @ weight), float(accuracy @ weight)
         union = seen[0] if name == "global" else seen.union
         return float(union["loss"]), float(union["accuracy"])
 

@@ -1,6 +1,17 @@
 """fedjax_het: federated learning on heterogeneous clients, simulated as one compiled JAX program."""
 
-from fedjax_het import algorithms, analysis, datasets, heterogeneity, keys, local, models, tree, weighting
+from fedjax_het import (
+    algorithms,
+    analysis,
+    datasets,
+    heterogeneity,
+    keys,
+    local,
+    metrics,
+    models,
+    tree,
+    weighting,
+)
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic, Upload
 from fedjax_het.construct import from_clients, from_groups, from_index_lists, pooled
 from fedjax_het.engine import (
@@ -20,6 +31,7 @@ from fedjax_het.engine import (
     survey,
 )
 from fedjax_het.federation import Batch, Data, Federation, Rows, Transform
+from fedjax_het.frames import from_frame
 from fedjax_het.pool import Pool, pool
 from fedjax_het.problem import Facts, Model, Problem
 
@@ -50,6 +62,7 @@ __all__ = [
     "evaluate",
     "executors",
     "from_clients",
+    "from_frame",
     "from_groups",
     "from_index_lists",
     "heterogeneity",
@@ -58,6 +71,7 @@ __all__ = [
     "local",
     "make_block",
     "make_round",
+    "metrics",
     "models",
     "pool",
     "pooled",

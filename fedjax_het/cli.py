@@ -1,132 +1,215 @@
-"""The command line: `fedjax-het compare`."""
+"""The command line: run, compare, resume, describe, methods."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedjax_het.experiment import Comparison
+    from fedjax_het.experiment import Comparison, Config
 
 __all__ = ["main"]
 
+FAILED = 1
+"""Exit code of bad input and of a run that failed; argparse's own is 2."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+DEFAULT = (
+    "Without a file it is the study of scikit-learn's digits, split over 40 clients with Dirichlet label skew. "
+    "CONFIG is a TOML file, such as the config.toml of an earlier run; key=value changes one number of it, "
+    "dotted: algorithm=fedprox algorithm.mu=0.3 clients.alpha=0.05 seeds=[0,1]. Mistyped keys get a suggestion."
+)
+
+CODES = "exit codes: 0 done; 1 bad input or a run that failed; 2 a wrong command line; 130 interrupted, saved."
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fedjax-het",
         description="Federated learning on heterogeneous clients, simulated as one compiled program.",
+        epilog=CODES,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    compare = commands.add_parser(
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=text.split(".")[0].lower(), description=text, epilog=f"example: {example} | {CODES}"
+        )
+        made.add_argument("--quiet", action="store_true", help="no progress on the standard error")
+        made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        return made
+
+    single = command("run", f"One method. {DEFAULT}", "fedjax-het run algorithm=scaffold rounds=200")
+    several = command(
         "compare",
-        help="several methods on the same clients",
-        description=(
-            "Run several methods on scikit-learn's digits, split over clients with Dirichlet label skew. All "
-            "start from the same weights and see the same cohorts and batches. Rates are not tuned."
-        ),
-        epilog="example: fedjax-het compare --methods fedavg scaffold --alpha 0.05 --rounds 200",
+        "Several methods on the same clients. All start from the same weights and see the same cohorts and "
+        f"batches. {DEFAULT}",
+        "fedjax-het compare --methods fedavg scaffold --alpha 0.05 --rounds 200",
     )
-    compare.add_argument("--methods", nargs="+", metavar="NAME", help="default: all that are built in")
-    compare.add_argument("--clients", type=int, default=40, help="registered clients (default 40)")
-    compare.add_argument("--alpha", type=float, default=0.1, help="Dirichlet; small is skewed (default 0.1)")
-    compare.add_argument("--cohort", type=int, default=10, help="clients of a round (default 10)")
-    compare.add_argument("--rounds", type=int, default=100, help="rounds (default 100)")
-    compare.add_argument("--seeds", type=int, default=3, help="runs of every method (default 3)")
-    compare.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
-    compare.add_argument("--quiet", action="store_true", help="no progress on the standard error")
+    described = command("describe", f"Who holds what. {DEFAULT}", "fedjax-het describe clients.alpha=0.05")
+    for made in (single, several, described):
+        made.add_argument(
+            "words", nargs="*", metavar="CONFIG | key=value", help="a TOML file, and changes to it"
+        )
+        made.add_argument("--out", type=Path, metavar="DIR", help="folder for the results, a new one")
+    several.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare: compare=[...]")
+    several.add_argument("--clients", type=int, metavar="N", help="registered clients: clients.clients=N")
+    several.add_argument("--alpha", type=float, metavar="A", help="small is skewed: clients.alpha=A")
+    several.add_argument("--cohort", type=int, metavar="C", help="clients of a round: sampling.size=C")
+    several.add_argument("--rounds", type=int, metavar="T", help="rounds=T")
+    several.add_argument("--seeds", type=int, metavar="S", help="runs of every method: seeds=[0, ..., S - 1]")
+    several.add_argument(
+        "--tune",
+        action="store_true",
+        help="tune every method with the same budget first (tuning.candidates=8 clients.valid=0.2), then run 5 "
+        "fresh seeds and print paired differences with 95%% intervals",
+    )
+    goes_on = command(
+        "resume",
+        "Go on with what was begun in a folder. The result is that of an uninterrupted run.",
+        "fedjax-het resume runs/compare-20260101-120000",
+    )
+    goes_on.add_argument("folder", type=Path, help="that run or compare printed")
+    goes_on.add_argument("--from", dest="step", type=int, metavar="ROUND", help="the save to go on from")
+    for made in (single, several, goes_on):
+        made.add_argument(
+            "--tensorboard", action="store_true", help="also write TensorBoard files (extra track)"
+        )
+    table = command(
+        "methods", "What there is to run. Or, of one method, its options.", "fedjax-het methods fedprox"
+    )
+    table.add_argument("name", nargs="?", help="one method")
     return parser
 
 
-def _cell(values: np.ndarray | None, scale: float = 1.0, digits: int = 1) -> str:
-    """mean ± standard deviation over seeds, or a dash."""
-    if values is None:
-        return "-"
-    spread = f" ± {np.std(values, ddof=1) * scale:.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values) * scale:.{digits}f}{spread}"
+def _config(arguments: argparse.Namespace) -> Config:
+    """The configuration that a command line asks for; shortcuts are changes like the others, and come first."""
+    from fedjax_het.experiment import Config
+
+    files = [word for word in arguments.words if "=" not in word]
+    changes = [word for word in arguments.words if "=" in word]
+    if len(files) > 1:
+        raise ValueError(f"CONFIG must be one file, got {files}: write changes to it as key=value")
+    short = {
+        "compare": "methods",
+        "clients.clients": "clients",
+        "clients.alpha": "alpha",
+        "sampling.size": "cohort",
+        "rounds": "rounds",
+    }
+    given = {key: getattr(arguments, name, None) for key, name in short.items()}
+    if getattr(arguments, "tune", False):
+        given |= {"tuning.candidates": 8, "clients.valid": 0.2, "seeds": list(range(5))}
+    if getattr(arguments, "seeds", None) is not None:
+        if arguments.seeds < 1:
+            raise ValueError(f"seeds must be >= 1, got {arguments.seeds}: every method runs at least once")
+        given["seeds"] = list(range(arguments.seeds))
+    shortcuts = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return Config.load(files[0] if files else None, [*shortcuts, *changes])
 
 
-def _table(result: Comparison) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=result.protocol, title_justify="left", title_style="bold")
-    columns = ("global accuracy %", "mean client %", "worst decile %", "MB down", "MB up", "seconds")
-    table.add_column("method")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for line in result.lines:
-        table.add_row(
-            line.name,
-            _cell(line.global_accuracy, 100),
-            _cell(line.mean, 100),
-            _cell(line.worst, 100),
-            f"{line.bytes_down.mean() / 1e6:.1f}",
-            f"{line.bytes_up.mean() / 1e6:.1f}",
-            f"{line.seconds:.1f}",
-        )
-    # a pipe has no width of its own: a table cut to 80 columns would lose figures
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(table)
-    console.print(
-        "global: the one model on all clients' test rows (- where there is none). client: each client's own "
-        "model on that test set, reweighted to the client's labels; worst decile: its worst tenth of clients. "
-        "± is the standard deviation over seeds. MB: a run's traffic, all clients together. seconds: all "
-        "seeds, compilation included. Rates are untuned, so a lower row is not a worse method.",
-        style="dim",
-        highlight=False,
-    )
-
-
-def _as_json(result: Comparison) -> str:
-    lines = [
-        {
-            "method": line.name,
-            "global_accuracy": None if line.global_accuracy is None else line.global_accuracy.tolist(),
-            "mean_client_accuracy": line.mean.tolist(),
-            "worst_decile_accuracy": line.worst.tolist(),
-            "bytes_down": line.bytes_down.tolist(),
-            "bytes_up": line.bytes_up.tolist(),
-            "gradient_steps": line.steps.tolist(),
-            "seconds": line.seconds,
-        }
-        for line in result.lines
-    ]
-    return json.dumps({"protocol": result.protocol, "methods": lines}, indent=2)
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from fedjax_het.experiment.comparison import METHODS, compare, digits_study
+def _work(arguments: argparse.Namespace) -> int:
+    """run, compare and resume."""
+    from fedjax_het import experiment
 
     began = time.perf_counter()
 
-    def announce(name: str) -> None:
+    def announce(text: str) -> None:
         if not arguments.quiet:
-            print(f"[{time.perf_counter() - began:5.1f} s] {name}", file=sys.stderr, flush=True)
+            print(f"[{time.perf_counter() - began:5.1f} s] {text}", file=sys.stderr, flush=True)
 
-    federation, problem, solver = digits_study(clients=arguments.clients, alpha=arguments.alpha)
-    result = compare(
-        arguments.methods or METHODS,
-        federation=federation,
-        problem=problem,
-        solver=solver,
-        rounds=arguments.rounds,
-        cohort=arguments.cohort,
-        seeds=arguments.seeds,
-        announce=announce,
-    )
-    if arguments.json:
-        print(_as_json(result))
+    if arguments.command == "resume":
+        folder, call = arguments.folder, lambda **options: experiment.resume(step=arguments.step, **options)
     else:
-        _table(result)
+        config = _config(arguments)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = arguments.out or Path("runs") / f"{arguments.command}-{stamp}"
+        do = experiment.run if arguments.command == "run" else experiment.compare
+        call = lambda **options: do(config, **options)  # noqa: E731
+    announce(f"results in {folder}")
+    try:
+        result = call(folder=folder, announce=announce, trackers=_trackers(arguments, folder))
+    except KeyboardInterrupt:
+        print(f"interrupted; what is done is saved: fedjax-het resume {folder}", file=sys.stderr)
+        return INTERRUPTED
+    _show(arguments, result)
+    return 0
+
+
+def _trackers(arguments: argparse.Namespace, folder: Path) -> Callable[[str, int], Sequence[Any]]:
+    if not arguments.tensorboard:
+        return lambda label, seed: ()
+    from fedjax_het.experiment import tensorboard
+
+    return lambda label, seed: (tensorboard(folder / "tensorboard" / label / f"seed-{seed}"),)
+
+
+def _show(arguments: argparse.Namespace, result: Comparison) -> None:
+    from rich.console import Console
+
+    from fedjax_het.experiment.report import as_json, table
+
+    if arguments.json:
+        print(as_json(result))
+        return
+    # a pipe has no width of its own: a table cut to 80 columns would lose figures
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    if len(result.lines) == 1:
+        console.print(result.lines[0].history.summary(), highlight=False, markup=False)
+    rows, meaning = table(result)
+    console.print(rows)
+    console.print(meaning, style="dim", highlight=False)
+    if len(result.lines) > 1 and result.enough_seeds:
+        console.print(
+            f"\nmean client {result.metric}, paired by seed:\n{result.differences()}", highlight=False
+        )
+    elif len(result.lines) > 1:
+        console.print("No interval is given for fewer than 5 seeds.", style="dim", highlight=False)
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from fedjax_het.experiment import build, describe
+
+    study = build(_config(arguments))
+    about = describe(study.federation)
+    if arguments.out is not None:
+        from fedjax_het import plots
+
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        pictures = {"client_sizes": plots.client_sizes}
+        if "labels" in about:
+            pictures["label_distribution"] = plots.label_distribution
+        for name, draw in pictures.items():
+            path = plots.save(draw(study.federation), arguments.out / f"{name}.png")
+            if not arguments.quiet:
+                print(path, file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(about, indent=2))
+        return 0
+    for name, value in about.items():
+        said = ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else value
+        print(f"{name:>10}  {said}")
+    return 0
+
+
+def _methods(arguments: argparse.Namespace) -> int:
+    from fedjax_het.experiment.methods import about, table
+
+    if arguments.json:
+        print(json.dumps(about(arguments.name), indent=2))
+        return 0
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console.print(table(arguments.name), highlight=False)
     return 0
 
 
@@ -134,18 +217,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: arguments after the program's name; default: the process's own.
+        argv: arguments; default the process's.
 
     Returns:
-        0 if it worked, 1 for bad input (the message is on the standard error), 130 after Ctrl-C. A command
-        line that cannot be parsed exits with 2.
+        The exit code: 0; 1 for bad input or a run that failed; 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
+    commands = {"describe": _describe, "methods": _methods}
     try:
-        return _compare(arguments)
-    except (ValueError, TypeError) as error:
-        print(f"fedjax-het: {error}", file=sys.stderr)
-        return 1
+        return commands.get(arguments.command, _work)(arguments)
     except KeyboardInterrupt:
-        print("fedjax-het: interrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        with contextlib.suppress(AttributeError):
+            sys.stdout.flush()
+        print(f"fedjax-het: {error}", file=sys.stderr)
+        return FAILED

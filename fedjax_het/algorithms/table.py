@@ -25,7 +25,10 @@ class Entry:
         factory: (problem, solver, *, ...) -> algorithm.
         family: "global", "personal", "clustered", "multi-task" or "baseline".
         learns: what it learns.
-        cost: what a client sends a round (d: parameters, K: clusters).
+        state: what a client keeps from one round to its next.
+        cost: what a client sends a round, and what it receives if that differs (d: parameters, K: clusters).
+        work: what a client computes in a round of E epochs (a pass: gradients of all its rows; F: a forward
+            pass).
         best_for: where to reach for it.
         paper: authors and year.
         grid: what tuning tries of the method's own: (keyword argument, values) each. Only numbers that are
@@ -35,21 +38,55 @@ class Entry:
     factory: Callable[..., Any]
     family: str
     learns: str
+    state: str
     cost: str
+    work: str
     best_for: str
     paper: str
     grid: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
 
 ALGORITHMS: dict[str, Entry] = {
-    "fedavg": Entry(fedavg, "global", "one model", "d", "the reference", "McMahan et al. 2017"),
-    "fedprox": Entry(
-        fedprox, "global", "one model", "d", "uneven local work", "Li et al. 2020", (("mu", (0.1, 1.0)),)
+    "fedavg": Entry(
+        fedavg, "global", "one model", "nothing", "d", "E passes", "the reference", "McMahan et al. 2017"
     ),
-    "scaffold": Entry(scaffold, "global", "one model", "2d", "drift", "Karimireddy et al. 2020"),
-    "ifca": Entry(ifca, "clustered", "K models", "d (K d down)", "concept clusters", "Ghosh et al. 2020"),
-    "fedper": Entry(fedper, "personal", "body + own heads", "body", "label skew", "Arivazhagan et al. 2019"),
-    "local_only": Entry(local_only, "baseline", "N models", "nothing", "much data per client", "-"),
+    "fedprox": Entry(
+        fedprox,
+        "global",
+        "one model",
+        "nothing",
+        "d",
+        "E passes",
+        "uneven local work",
+        "Li et al. 2020",
+        (("mu", (0.1, 1.0)),),
+    ),
+    "scaffold": Entry(
+        scaffold, "global", "one model", "d (control)", "2d", "E passes", "drift", "Karimireddy et al. 2020"
+    ),
+    "ifca": Entry(
+        ifca,
+        "clustered",
+        "K models",
+        "its cluster",
+        "d (K d down)",
+        "E passes + K F",
+        "concept clusters",
+        "Ghosh et al. 2020",
+    ),
+    "fedper": Entry(
+        fedper,
+        "personal",
+        "body + own heads",
+        "head",
+        "body",
+        "E passes",
+        "label skew",
+        "Arivazhagan et al. 2019",
+    ),
+    "local_only": Entry(
+        local_only, "baseline", "N models", "d", "nothing", "E passes", "much data per client", "-"
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,9 @@ from fedjax_het.check import known, require
 from fedjax_het.engine.history import History
 
 __all__ = ["to_pandas", "to_xarray"]
+
+FACTS = ("rows", "client", "trained")
+"""Per-client variables that say whom a metric is about."""
 
 LABELS = {"round": "round", "evaluation": "evaluated_at"}
 """The variable that numbers a dimension."""
@@ -61,11 +63,14 @@ def to_pandas(history: History, names: Sequence[str] = ()) -> Any:
         for name in history:
             if history.dims(name) == dims and name != "evaluated_at":
                 columns[name] = history[name]
-            elif history.dims(name)[:-1] == dims and name.split("/")[-1] not in ("rows", "client", "trained"):
+            elif history.dims(name)[:-1] == dims and name.split("/")[-1] not in FACTS:
                 columns[f"mean client {name}"] = history.client_mean(name)
     shape = next(iter(columns.values())).shape
-    levels = [_labels(history, dim, size) for dim, size in zip(dims, shape)]
-    index = pandas.MultiIndex.from_tuples(list(itertools.product(*levels)), names=list(dims))
+    labels = (_labels(history, dim, size) for dim, size in zip(dims, shape))
+    levels = list(np.meshgrid(*labels, indexing="ij"))
+    if "client" in dims:  # who was scored varies where clients are sampled
+        levels[dims.index("client")] = history["client"]
+    index = pandas.MultiIndex.from_arrays([level.reshape(-1) for level in levels], names=list(dims))
     if len(dims) == 1:
         index = index.get_level_values(0)
     return pandas.DataFrame({name: values.reshape(-1) for name, values in columns.items()}, index=index)
@@ -73,6 +78,9 @@ def to_pandas(history: History, names: Sequence[str] = ()) -> Any:
 
 def to_xarray(history: History) -> Any:
     """A data set of all variables, its coordinates the rounds, the rounds done at evaluations, and ids.
+
+    Where clients are sampled, other ones at every evaluation, the dimension "client" has no coordinate, and
+    `scored_client` (evaluation, client) says who they are.
 
     Raises:
         ImportError: xarray is missing; the message has the command that adds it.
@@ -90,6 +98,9 @@ def to_xarray(history: History) -> Any:
             data[name] = (dims, variable.values)
     coords = {dim: _labels(history, dim, size) for dim, size in sizes.items()}
     data = {name: value for name, value in data.items() if name not in coords}
-    if "client" in history:  # who was scored varies where clients are sampled
-        data["scored_client"] = (list(history.dims("client")), history["client"])
+    if "client" in history:
+        who = history["client"]
+        if (who != np.arange(who.shape[-1])).any():
+            del coords["client"]
+        data["scored_client"] = (list(history.dims("client")), who)
     return xarray.Dataset(data, coords=coords, attrs={"interrupted": int(history.interrupted)})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fedjax_het.check import known, positive_int, require
+from fedjax_het.check import known, require
 from fedjax_het.metrics import fairness, low_is_good
 
-__all__ = ["DIMENSIONS", "Final", "History", "Variable", "join", "stack"]
+__all__ = ["DIMENSIONS", "History", "Variable", "join", "stack"]
 
 DIMENSIONS = {
     "seed": "independent runs",
@@ -26,8 +26,11 @@ DIMENSIONS = {
 TIME = ("round", "evaluation")
 """Dimensions along which a run grows."""
 
+CLIENTS = ("client", "newcomer")
+"""Dimensions that fairness is about."""
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth; see `History.same`
 class Variable:
     """An array and the names of its axes.
 
@@ -40,25 +43,7 @@ class Variable:
     values: np.ndarray
 
 
-class Final(NamedTuple):
-    """What a run came to, three ways that must not be confused; leading axis "seed" if the runs have one.
-
-    Attributes:
-        last: at the last evaluation.
-        best: at the evaluation that validation rows prefer; None without validation rows.
-        best_at: rounds done there; None without validation rows.
-        window: the mean of the last evaluations, as many as asked.
-        window_sd: their standard deviation.
-    """
-
-    last: np.ndarray
-    best: np.ndarray | None
-    best_at: np.ndarray | None
-    window: np.ndarray
-    window_sd: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class History:
     """What a run measured: `history["global/accuracy"]` is an array, `history.dims(name)` names its axes.
 
@@ -118,7 +103,16 @@ class History:
         return self.variables[name].dims
 
     def __add__(self, later: History) -> History:
-        """This run and its continuation, one after the other in rounds and evaluations; its clock goes on."""
+        """This run and its continuation, one after the other in rounds and evaluations; its clock goes on.
+
+        What only one of them recorded is NaN (zero, or False) in the other.
+
+        Raises:
+            ValueError: the second does not begin after the first, or has other cohorts or clients scored.
+        """
+        if "round" in self and "round" in later:
+            end, begin = int(self["round"].max()), int(later["round"].min())
+            require(end < begin, f"later must begin after round {end}, got round {begin}: add in order of time")
         return join([self, later.later(self["seconds"][..., -1:] if "seconds" in self else 0.0)])
 
     def later(self, seconds: Any) -> History:
@@ -137,8 +131,13 @@ class History:
         return None
 
     def held(self, name: str) -> np.ndarray:
-        """Where a (..., client) variable says something: not where a client has no rows to judge it by."""
-        return (self[_sibling(name, "rows")] > 0) & ~np.isnan(self[name])
+        """Which clients a (..., client) variable counts: those with rows to judge it by.
+
+        A metric that some rows cannot define (AUC of a single class, R^2 of equal targets) counts where it is
+        defined. A loss always is, so that its NaN stays: the model is broken.
+        """
+        has_rows = self._rows(name) > 0
+        return has_rows if low_is_good(name) else has_rows & ~np.isnan(self[name])
 
     def client_mean(self, name: str, *, weighted: bool = False) -> np.ndarray:
         """Mean of a (..., client) variable over the clients that hold rows; weighted by rows if asked."""
@@ -156,51 +155,33 @@ class History:
 
     def sampling_error(self, name: str, *, weighted: bool = False) -> np.ndarray:
         """Standard error of `client_mean` where a sample of clients was scored; 0 where all were."""
-        population = int(self["registered"].reshape(-1)[-1])
+        scored = self[name].shape[-1]
+        population = scored if self.dims(name)[-1] == "newcomer" else int(self["registered"].reshape(-1)[-1])
         weight = self._rows(name) if weighted else None
         return fairness.sampling_error(self[name], self.held(name), population, weight)
 
     def _rows(self, name: str) -> np.ndarray:
+        dims = self.dims(name)
+        require(dims[-1] in CLIENTS, f"name must be a per-client variable, got {name!r} of dims {dims}")
         return self[_sibling(name, "rows")]
 
-    def final(self, name: str, *, window: int = 5, by: str | None = None) -> Final:
-        """Last, best by validation, and final-window values of an evaluated metric.
+    def final(self, name: str, *, window: int = 5, by: str | None = None) -> Any:
+        """Last, best by validation and final-window values, see `fedjax_het.engine.final.final`."""
+        from fedjax_het.engine.final import final
 
-        Args:
-            name: of dims (evaluation) or (evaluation, client), such as "global/accuracy"; of the latter, the
-                mean over clients.
-            window: evaluations of the final window; fewer if there were fewer.
-            by: which variable chooses; default "valid/" and the name, if it was recorded. Test rows never
-                choose: the best of many looks at them is too good to be true.
+        return final(self, name, window=window, by=by)
+
+    def by_evaluation(self, name: str) -> np.ndarray:
+        """A metric by evaluation, its mean over clients if it has one a client.
 
         Raises:
-            KeyError: no such variable.
-            ValueError: a window below 1; a variable that chooses on test rows.
+            ValueError: it is not of evaluations.
         """
-        window = positive_int("window", window, remedy="it counts evaluations")
-        chooser = f"valid/{name}" if by is None else by
-        require(
-            chooser.startswith("valid/"),
-            f"by must be a variable of validation rows, got {by!r}: choose one that begins with 'valid/'",
-        )
-        values = self._evaluated(name)
-        tail = values[..., -window:]
-        best = best_at = None
-        if chooser in self or by is not None:
-            score = self._evaluated(chooser)
-            score = np.where(np.isnan(score), np.inf, score if low_is_good(chooser) else -score)
-            at = np.argmin(score, axis=-1)[..., None]
-            best = np.take_along_axis(values, at, -1)[..., 0]
-            best_at = np.take_along_axis(self["evaluated_at"], at, -1)[..., 0]
-        return Final(values[..., -1], best, best_at, tail.mean(-1), tail.std(-1))
-
-    def _evaluated(self, name: str) -> np.ndarray:
-        """A metric by evaluation, its mean over clients if it has one a client."""
         dims = self.dims(name)
         require(
             "evaluation" in dims, f"name must be an evaluated metric, got {name!r} of dims {dims}: see history"
         )
-        return self.client_mean(name) if dims[-1] in ("client", "newcomer") else self[name]
+        return self.client_mean(name) if dims[-1] in CLIENTS else self[name]
 
     def same(self, other: History) -> bool:
         """Whether both hold the same numbers, bit for bit; the wall clock (`seconds`) is not compared."""
@@ -210,11 +191,11 @@ class History:
         pairs = [(self.variables[name], other.variables[name]) for name in names]
         return all(a.dims == b.dims and _identical(a.values, b.values) for a, b in pairs)
 
-    def summary(self) -> str:
-        """The evaluations as a table, and the evaluation matrix of the last one."""
+    def summary(self, *, metric: str | None = None, weighted: bool = False) -> str:
+        """All evaluations, and the matrix of the last; see `fedjax_het.engine.summary.summary`."""
         from fedjax_het.engine.summary import summary
 
-        return summary(self)
+        return summary(self, metric=metric, weighted=weighted)
 
     def to_pandas(self, *names: str) -> Any:
         """A pandas data frame, see `fedjax_het.engine.frames.to_pandas`."""
@@ -253,40 +234,67 @@ def _identical(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def join(pieces: Sequence[History]) -> History:
-    """Pieces of one run, in order, each along its own rounds and evaluations."""
-    parts: dict[str, list[Variable]] = {}
-    for piece in pieces:
-        for name, variable in piece.variables.items():
-            parts.setdefault(name, []).append(variable)
+    """Pieces of one run, in order, each along its own rounds and evaluations.
+
+    Raises:
+        ValueError: a variable's other axes differ from piece to piece.
+    """
+    kinds = {name: variable for piece in reversed(pieces) for name, variable in piece.variables.items()}
+    names = dict.fromkeys(name for piece in pieces for name in piece)
     variables = {}
-    for name, held in parts.items():
-        dims = held[0].dims
+    for name in names:
+        dims = kinds[name].dims
         axis = next(place for place, dim in enumerate(dims) if dim in TIME)
-        variables[name] = Variable(dims, np.concatenate([part.values for part in held], axis))
+        parts = [_part(piece, name, kinds[name], axis) for piece in pieces]
+        rest = {(*part.shape[:axis], *part.shape[axis + 1 :]) for part in parts}
+        require(
+            len(rest) == 1,
+            f"histories must have equal cohorts and clients scored to be joined, got axes {sorted(rest)} of "
+            f"{name!r} beside {dims[axis]!r}: keep them apart",
+        )
+        variables[name] = Variable(dims, np.concatenate(parts, axis))
     notices = tuple(notice for piece in pieces for notice in piece.notices)
     return History(variables, bool(pieces) and pieces[-1].interrupted, notices)
 
 
+def _part(piece: History, name: str, kind: Variable, axis: int) -> np.ndarray:
+    """A variable's values in a piece; NaN, zero or False for as long as the piece went on without it."""
+    if name in piece:
+        return piece[name]
+    time = kind.dims[axis]
+    sizes = (v.values.shape[v.dims.index(time)] for v in piece.variables.values() if time in v.dims)
+    shape = (*kind.values.shape[:axis], next(sizes, 0), *kind.values.shape[axis + 1 :])
+    return np.full(shape, np.nan if kind.values.dtype.kind == "f" else 0, kind.values.dtype)
+
+
 def stack(histories: Sequence[History]) -> History:
-    """Runs with the same variables and shapes as one History with a leading dimension "seed".
+    """Runs with the same variables, shapes and rounds as one History with a leading dimension "seed".
 
     Raises:
         ValueError: no histories, or histories of different runs.
     """
     require(len(histories) > 0, "histories must hold at least one History, got none: pass a list of runs")
-    first = histories[0]
+    first, remedy = histories[0], "stack runs of one setting"
     variables = {}
+    for place, history in enumerate(histories):
+        require(history.seeds is None, f"histories must be single runs, got a stack at {place}: {remedy}")
+        other = sorted(set(history) ^ set(first))
+        require(not other, f"histories must hold the same variables, got only some with {other}: {remedy}")
     for name, variable in first.variables.items():
         values = [history[name] for history in histories]
         require(
             all(v.shape == variable.values.shape for v in values),
-            f"histories must have equal shapes, got {[v.shape for v in values]} for {name!r}: stack "
-            "runs of one setting",
+            f"histories must have equal shapes, got {[v.shape for v in values]} for {name!r}: {remedy}",
+        )
+        require(
+            name not in ("round", "evaluated_at") or all((v == values[0]).all() for v in values),
+            f"histories must be of the same rounds, got others for {name!r}: {remedy}",
         )
         variables[name] = Variable(("seed", *variable.dims), np.stack(values))
-    notices = tuple(
+    notices = [
         (rounds, f"seed {place}: {text}")
         for place, history in enumerate(histories)
         for rounds, text in history.notices
-    )
-    return History(variables, any(history.interrupted for history in histories), notices)
+    ]
+    notices.sort(key=lambda notice: notice[0])
+    return History(variables, any(history.interrupted for history in histories), tuple(notices))

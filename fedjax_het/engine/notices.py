@@ -11,8 +11,14 @@ __all__ = ["left_behind"]
 GAP = 0.2
 """How far below the median a client's accuracy must lie to be called much worse."""
 
-DEVIATIONS = 3.0
-"""And by how many standard deviations: of the clients' own spread and of the chance in its few rows."""
+DEVIATIONS = 2.0
+"""And below the rest: by how many robust standard deviations the rest may lie under its own median."""
+
+ALARMS = 0.01
+"""And by more than chance: a bound on the share of evaluations at which bad luck alone names somebody."""
+
+FEWEST = 5
+"""Clients that can have a median worth the name."""
 
 NAMED = 5
 """Clients named at most."""
@@ -21,22 +27,26 @@ NAMED = 5
 def left_behind(piece: History) -> str | None:
     """What to say if some clients do much worse than the rest at the (one) evaluation in `piece`, else None.
 
-    A client is much worse if its own model's accuracy lies at least `GAP` and `DEVIATIONS` standard deviations
-    below the median client's. The deviation adds the robust spread of the clients (1.4826 times the median
-    absolute deviation) and the binomial one of the client's rows, so that a client with three test rows and
-    bad luck is not called out.
+    Of the clients that hold rows and took part in training, one is much worse if its own model's accuracy a
+
+    - lies more than `GAP` below the median m, and below r, the smaller of the accuracy over all rows and
+      m - `DEVIATIONS` * 1.4826 * the median absolute deviation: a level that most of the rest pass, and
+    - is more than bad luck with its n rows: a client of true accuracy r does so badly with probability at
+      most exp(-n KL(a || r)), which must be below `ALARMS` over the number of clients.
+
+    Reference: Hoeffding, JASA 58, 1963, Theorem 1 (the bound).
     """
     if "personal/accuracy" not in piece:
         return None
-    accuracy, rows = piece["personal/accuracy"][-1], piece["rows"][-1]
-    held = rows > 0
-    if held.sum() < 5:
+    accuracy, rows = piece["personal/accuracy"][-1].astype(float), piece["rows"][-1]
+    held = (rows > 0) & piece["trained"][-1]
+    if held.sum() < FEWEST:
         return None
     median = float(np.median(accuracy[held]))
-    robust = 1.4826 * float(np.median(np.abs(accuracy[held] - median)))
-    chance = np.sqrt(max(median * (1 - median), 0.01) / np.maximum(rows, 1))
-    gap = median - np.where(held, accuracy, median)
-    worse = np.flatnonzero(gap > np.maximum(GAP, DEVIATIONS * np.hypot(robust, chance)))
+    spread = 1.4826 * float(np.median(np.abs(accuracy[held] - median)))
+    rest = min(median - DEVIATIONS * spread, float(np.average(accuracy[held], weights=rows[held])))
+    surprise = rows * np.where(held & (accuracy < rest), _divergence(accuracy, rest), 0)
+    worse = np.flatnonzero((surprise > np.log(held.sum() / ALARMS)) & (median - accuracy > GAP))
     if not len(worse):
         return None
     order = worse[np.argsort(accuracy[worse], kind="stable")]
@@ -49,3 +59,10 @@ def left_behind(piece: History) -> str | None:
         "Their data may follow other labels or another concept: compare personal/accuracy with training alone, "
         "and try a personal or clustered method"
     )
+
+
+def _divergence(a: np.ndarray, r: float) -> np.ndarray:
+    """KL(a || r) of two coins, with r kept off 0 and 1."""
+    r = min(max(r, 1e-3), 1 - 1e-3)
+    a = np.clip(np.nan_to_num(a), 1e-12, 1 - 1e-12)
+    return a * np.log(a / r) + (1 - a) * np.log((1 - a) / (1 - r))

@@ -75,6 +75,7 @@ class Scorer:
                 executor=self.executor,
                 split=self.splits[0],
                 metrics=metrics,
+                local=self.local,
             )
         return seen
 

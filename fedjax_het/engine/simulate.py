@@ -164,6 +164,8 @@ def simulate(
         return after
 
     with bar(type(algorithm).__name__, rounds, progress) as (advance, say):
+        if refusal is not None:
+            say(refusal)
         try:
             if fresh and (every is not None or refusal is not None):
                 scores = jax.device_get(score(current)) if every is not None else None
@@ -236,4 +238,8 @@ def _typed(key: Any) -> Key:
 
 
 def _note(piece: History) -> str:
-    return f"loss {float(np.mean(piece['info/loss'][-1])):.4f}" if "info/loss" in piece else ""
+    """The last round's mean loss over the clients present, in words."""
+    present = piece["present"][-1]
+    if "info/loss" not in piece or not present.any():
+        return ""
+    return f"loss {float(np.mean(piece['info/loss'][-1][present])):.4f}"

@@ -6,28 +6,36 @@ import numpy as np
 
 from fedjax_het.check import require
 from fedjax_het.engine.history import History
-from fedjax_het.metrics import fairness, low_is_good
+from fedjax_het.metrics import fairness
 
 __all__ = ["matrix", "summary"]
 
 DASH = "-"
 
 MODELS = (
-    ("global", "global model"),
     ("shared", "global model"),
     ("local", "after local work"),
     ("personal", "own model"),
 )
 
 
-def summary(history: History) -> str:
-    """Evaluations by round, totals, the matrix of the last evaluation, and the notices.
+SPREAD = ("mean", "sd", "worst decile", "best decile", "Gini")
+"""Columns of the matrix that `fairness.spread` fills."""
+
+
+def summary(history: History, *, metric: str | None = None, weighted: bool = False) -> str:
+    """Evaluations by round, totals, the matrix of the last evaluation, and the notices that still hold.
+
+    Args:
+        history: a run, or stacked runs.
+        metric: of the matrix; default accuracy, or else the first.
+        weighted: count a client by its rows, instead of all alike.
 
     Raises:
-        ValueError: nothing was evaluated.
+        ValueError: nothing was evaluated, or not this metric.
     """
     require("evaluated_at" in history, "history must hold an evaluation, got none: pass every= to simulate")
-    lines = _progress(history)
+    lines = _progress(history, weighted)
     if "round" in history:
         down, up = (history[name].sum(axis=-1).mean() / 1e6 for name in ("bytes_down", "bytes_up"))
         seconds = history["seconds"][..., -1].sum()
@@ -36,22 +44,28 @@ def summary(history: History) -> str:
         lines.append(f"{many}{count} rounds, {down:.2f} MB down, {up:.2f} MB up, {seconds:.1f} s")
     if history.interrupted:
         lines.append("interrupted: complete up to the last whole block of rounds")
-    lines += ["", matrix(history)]
-    lines += [f"after {rounds} rounds: {text}" for rounds, text in history.notices]
+    lines += ["", matrix(history, metric, weighted=weighted)]
+    first, last = (int(history["evaluated_at"].flat[place]) for place in (0, -1))
+    shown = [(rounds, text) for rounds, text in history.notices if rounds <= first or rounds == last]
+    lines += [f"after {rounds} rounds: {text}" for rounds, text in shown]
+    if len(shown) < len(history.notices):
+        lines.append(f"earlier notices: {len(history.notices) - len(shown)}, see history.notices")
     return "\n".join(lines)
 
 
-def _progress(history: History) -> list[str]:
+def _progress(history: History, weighted: bool) -> list[str]:
     """A header and a line for each evaluation."""
+    who = "weighted mean client" if weighted else "mean client"
     rounds = history["evaluated_at"]
     rounds = rounds[0] if rounds.ndim == 2 else rounds
     columns: list[tuple[str, np.ndarray]] = []
     for metric in _metrics(history, "personal"):
         if f"global/{metric}" in history:
             columns.append((f"global {metric}", history[f"global/{metric}"]))
-        columns.append((f"mean client {metric}", history.client_mean(f"personal/{metric}")))
+        own = f"personal/{metric}"
+        columns.append((f"{who} {metric}", history.client_mean(own, weighted=weighted)))
         if metric == "accuracy":
-            columns.append((f"worst decile {metric}", history.worst_decile(f"personal/{metric}")))
+            columns.append((f"worst decile {metric}", history.worst_decile(own, weighted=weighted)))
     width = 8 if history.seeds is None else 17
     lines = ["  ".join(["round".rjust(width), *(name.rjust(max(width, len(name))) for name, _ in columns)])]
     for row, number in enumerate(rounds):
@@ -84,10 +98,8 @@ def matrix(history: History, metric: str | None = None, *, weighted: bool = Fals
     require(len(metrics) > 0, "history must hold an evaluation, got none: pass every= to simulate")
     metric = ("accuracy" if "accuracy" in metrics else metrics[0]) if metric is None else metric
     require(metric in metrics, f"metric must be one of {metrics}, got {metric!r}: evaluate it by metrics=")
-    names = list(fairness.spread(np.zeros(1), np.ones(1, bool)))
-    header = [metric, "union", *names, "trained", "untrained", "newcomers"]
-    table = [header]
-    for kind, label in MODELS[1:]:
+    table = [[metric, "union", *SPREAD, "trained", "untrained", "newcomers"]]
+    for kind, label in MODELS:
         name = f"{kind}/{metric}"
         if kind == "local" and name not in history:
             continue
@@ -112,12 +124,13 @@ def _row(history: History, name: str, weighted: bool) -> list[str]:
     new = f"newcomer/{name}"
     newcomers = cell(history.client_mean(new, weighted=weighted)[..., -1]) if new in history else DASH
     if name not in history:
-        return [DASH] * 7 + [newcomers]
-    values, rows = history[name][..., -1, :], history["rows"][..., -1, :]
-    trained, weight = history["trained"][..., -1, :], rows if weighted else None
-    spread = fairness.spread(values, rows > 0, weight, low_is_good=low_is_good(name))
-    parts = [fairness.mean(values, (rows > 0) & who, weight) for who in (trained, ~trained)]
-    return [*map(cell, spread.values()), *map(cell, parts), newcomers]
+        return [DASH] * (len(SPREAD) + 2) + [newcomers]
+    spread = history.spread(name, weighted=weighted)
+    values, held, rows, trained = (
+        array[..., -1, :] for array in (history[name], history.held(name), history["rows"], history["trained"])
+    )
+    parts = [fairness.mean(values, held & who, rows if weighted else None) for who in (trained, ~trained)]
+    return [*(cell(spread[column][..., -1]) for column in SPREAD), *map(cell, parts), newcomers]
 
 
 def _error(history: History, metric: str) -> str:
@@ -127,9 +140,9 @@ def _error(history: History, metric: str) -> str:
     errors = []
     if f"shared/{metric}" in history:
         union = history.sampling_error(f"shared/{metric}", weighted=True)[..., -1]
-        errors.append(f"{cell(np.mean(union))} for the union")
+        errors.append(f"{cell(np.asarray(np.mean(union)))} for the union")
     own = history.sampling_error(f"personal/{metric}")[..., -1]
-    errors.append(f"{cell(np.mean(own))} for the mean of own models")
+    errors.append(f"{cell(np.asarray(np.mean(own)))} for the mean of own models")
     return f"; standard error {' and '.join(errors)}"
 
 

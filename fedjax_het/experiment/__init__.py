@@ -1,5 +1,33 @@
-"""Experiments: whole studies in one call."""
+"""Experiments: whole studies in one call, from a configuration or from parts made in Python."""
 
-from fedjax_het.experiment.comparison import METHODS, Comparison, compare
+from fedjax_het.engine.files import load_all as load_histories
+from fedjax_het.experiment.build import Study, build
+from fedjax_het.experiment.checkpoint import CheckpointError, SaveError
+from fedjax_het.experiment.comparison import compare
+from fedjax_het.experiment.config import Config, ConfigError, to_toml
+from fedjax_het.experiment.describe import describe
+from fedjax_het.experiment.going import resume, run
+from fedjax_het.experiment.parts import study_of
+from fedjax_het.experiment.results import Comparison, Line
+from fedjax_het.experiment.tracking import jsonl, tensorboard, track
 
-__all__ = ["METHODS", "Comparison", "compare"]
+__all__ = [
+    "CheckpointError",
+    "Comparison",
+    "Config",
+    "ConfigError",
+    "Line",
+    "SaveError",
+    "Study",
+    "build",
+    "compare",
+    "describe",
+    "jsonl",
+    "load_histories",
+    "resume",
+    "run",
+    "study_of",
+    "tensorboard",
+    "to_toml",
+    "track",
+]

@@ -64,6 +64,7 @@ class Study:
         measures: name -> Measure.
         metrics: of evaluations; None for those usual for the task.
         entrants: label -> method.
+        given: whether parts were given in Python, of which the configuration says nothing.
     """
 
     config: Config
@@ -76,6 +77,7 @@ class Study:
     measures: dict[str, Any]
     metrics: tuple[Any, ...] | None
     entrants: dict[str, Entrant]
+    given: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:

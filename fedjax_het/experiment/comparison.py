@@ -1,251 +1,192 @@
-"""compare: several methods on the same federation, from the same weights, on the same cohorts and batches."""
+"""Comparison: several methods on the same clients, from the same weights, on the same cohorts and batches."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.algorithm import Client, Cohort, Report
-from fedjax_het.algorithms import ALGORITHMS, make
-from fedjax_het.check import known, positive_int
 from fedjax_het.construct import pooled
-from fedjax_het.datasets import digits
-from fedjax_het.engine import History, State, sampling, simulate, stack, survey
-from fedjax_het.federation import Federation, pool_rows
-from fedjax_het.heterogeneity import label
-from fedjax_het.local import Solver, sgd
-from fedjax_het.metrics import class_accuracy, reweighted_accuracy
-from fedjax_het.metrics.fairness import worst_decile
-from fedjax_het.models import mlp
-from fedjax_het.problem import Problem
-from fedjax_het.typing import Array, PyTree
+from fedjax_het.engine import sampling, stack
+from fedjax_het.experiment.build import Entrant, Study, build
+from fedjax_het.experiment.clients import by_client, standing
+from fedjax_het.experiment.config import Config
+from fedjax_het.experiment.folders import Folder
+from fedjax_het.experiment.identity import identity
+from fedjax_het.experiment.pace import cohort_steps, paced, slots
+from fedjax_het.experiment.results import Comparison, Line, metric_of
+from fedjax_het.experiment.runs import Run, begin_or_go_on
+from fedjax_het.experiment.tracking import Tracker
+from fedjax_het.experiment.tuning import Tuned, from_json, tune
 
-__all__ = ["CENTRALISED", "METHODS", "Comparison", "Line", "compare", "digits_study"]
-
-CENTRALISED = "centralised"
-"""FedAvg on the pooled data: not an algorithm, but the line that every federation is held against."""
-
-METHODS = ("fedavg", "fedprox", "scaffold", "ifca", "fedper", "local_only", CENTRALISED)
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One method's results; arrays have one entry a seed.
-
-    Attributes:
-        name: the method.
-        global_accuracy: of the global model on the union test set; None without a global model.
-        client_accuracy: of each client's own model on the test set reweighted to its labels, [seeds, N].
-        bytes_down: all clients and rounds together, [seeds]; 0 for centralised training, which sends no models.
-        bytes_up: likewise.
-        steps: gradient steps of all clients together, [seeds].
-        seconds: wall-clock for all seeds, compilation included.
-        history: all that was recorded, with a leading dimension "seed".
-    """
-
-    name: str
-    global_accuracy: np.ndarray | None
-    client_accuracy: np.ndarray
-    bytes_down: np.ndarray
-    bytes_up: np.ndarray
-    steps: np.ndarray
-    seconds: float
-    history: History
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean client accuracy, [seeds]."""
-        return self.client_accuracy.mean(axis=-1)
-
-    @property
-    def worst(self) -> np.ndarray:
-        """Mean accuracy of the worst tenth of clients, [seeds]."""
-        return worst_decile(self.client_accuracy, np.ones_like(self.client_accuracy, bool))
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Every method's line, and the protocol in words."""
-
-    lines: tuple[Line, ...]
-    protocol: str
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _ByClass:
-    """A measure: the accuracy by class of every client's own model on the same rows x [B, ...], y [B]."""
-
-    x: Array
-    y: Array
-
-    def init(self, algorithm: Any, server: PyTree) -> PyTree:
-        return ()
-
-    def client(
-        self, carry: PyTree, algorithm: Any, server: PyTree, client: Client, report: Report | None
-    ) -> tuple[PyTree, PyTree]:
-        out = algorithm.predict(algorithm.personalise(server, client), self.x)
-        return (), class_accuracy(out, self.y, out.shape[-1])
-
-    def finish(
-        self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
-    ) -> tuple[dict[str, Array], PyTree]:
-        return {"accuracy": each}, carry
-
-
-_survey = jax.jit(survey)
-
-
-def digits_study(
-    *, clients: int = 40, alpha: float = 0.1, min_size: int = 20
-) -> tuple[Federation, Problem, Solver]:
-    """The default study: scikit-learn's digits under Dirichlet label skew, an MLP of 64 units, plain SGD."""
-    pool = digits()
-    federation = label.dirichlet(pool, clients=clients, alpha=alpha, min_size=min_size, seed=0)
-    solver = sgd(0.1, batch_size=20, epochs=5)
-    return federation, mlp(pool, hidden=(64,)), solver
-
-
-def _run(
-    name: str,
-    algorithm: Any,
-    federation: Federation,
-    test: tuple[Array, Array],
-    proportions: np.ndarray,
-    keys: Sequence[Any],
-    rounds: int,
-    sampler: Any,
-) -> Line:
-    began = time.perf_counter()
-    histories, by_class = [], []
-    for position, key in enumerate(keys):
-        # one entry a seed where a number (the centralised run's steps) differs between seeds
-        one = algorithm[position] if isinstance(algorithm, list) else algorithm
-        state, history = simulate(
-            one, federation, key=key, rounds=rounds, sampler=sampler, every=max(1, rounds // 10)
-        )
-        histories.append(history)
-        if history.interrupted:
-            raise KeyboardInterrupt
-        by_class.append(_class_accuracies(one, state, federation, test))
-    both = stack(histories)
-    moves = 0 if name == CENTRALISED else 1
-    return Line(
-        name,
-        both["global/accuracy"][:, -1] if "global/accuracy" in both else None,
-        reweighted_accuracy(np.stack(by_class), proportions),
-        both["bytes_down"].sum(axis=1) * moves,
-        both["bytes_up"].sum(axis=1) * moves,
-        np.where(both["present"], both["info/steps"], 0).sum(axis=(1, 2)),
-        time.perf_counter() - began,
-        both,
-    )
-
-
-def _class_accuracies(
-    algorithm: Any, state: State, federation: Federation, test: tuple[Array, Array]
-) -> np.ndarray:
-    return np.asarray(_survey(_ByClass(*test), algorithm, state, federation)["accuracy"])
+__all__ = ["compare", "execute"]
 
 
 def compare(
-    methods: Sequence[str] = METHODS,
+    study: Config | Study | None = None,
     *,
-    federation: Federation | None = None,
-    problem: Problem | None = None,
-    solver: Solver | None = None,
-    rounds: int = 100,
-    cohort: int = 10,
-    seeds: int = 3,
-    announce: Callable[[str], None] = lambda name: None,
+    folder: str | Path | None = None,
+    trackers: Callable[[str, int], Sequence[Tracker]] = lambda label, seed: (),
+    announce: Callable[[str], None] = lambda text: None,
+    progress: bool | None = False,
 ) -> Comparison:
     """Run several methods under one protocol.
 
     Every method starts from the same weights, draws the same cohorts and visits its rows in the same batches,
     seed by seed: all of it derives from the run's key, never from the method. The federation is the same for
-    all seeds. Nothing is tuned.
+    all seeds. Rates are tuned if the configuration says so, with the same budget for every method.
 
     Args:
-        methods: keys of `ALGORITHMS`, or "centralised": FedAvg on the pooled data with as many gradient steps
-            in all as FedAvg's cohorts take (run under the same key if FedAvg is not among the methods).
-        federation: whom to train; default `digits_study()`. It needs `truth["proportions"]`.
-        problem: what to learn; goes with `federation`.
-        solver: local work.
-        rounds: of every method.
-        cohort: clients of a round, drawn uniformly.
-        seeds: runs of every method.
-        announce: called with each method's name before it runs.
+        study: a configuration, whose `compare` lists the methods; parts made in Python (`study_of`); default
+            the digits study.
+        folder: keeps all of it, pictures included, and lets it go on after an interruption; a new or empty one,
+            or one in which this very comparison was begun.
+        trackers: (label, seed) -> trackers of that run.
+        announce: told what happens.
+        progress: a bar for every run.
 
     Raises:
-        ValueError: unknown method; numbers below 1; a federation without label proportions.
+        ConfigError: parts that do not fit.
+        FileExistsError, CheckpointError, SaveError: what is in the folder is something else, is damaged, or
+            cannot be written.
+        KeyboardInterrupt: after saving what is done.
     """
-    for method in methods:
-        known("methods", method, METHODS if method == CENTRALISED else (*ALGORITHMS, CENTRALISED))
-    rounds = positive_int("rounds", rounds, remedy="a run has at least one")
-    seeds = positive_int("seeds", seeds, remedy="every method runs at least once")
-    given = (federation, problem, solver)
-    if all(part is None for part in given):
-        federation, problem, solver = digits_study()
-    if federation is None or problem is None or solver is None:
-        raise ValueError("federation, problem and solver must be given together, or none of them")
-    if "proportions" not in federation.truth:
-        raise ValueError(
-            "federation must say its label proportions in truth['proportions'] [N, K], got "
-            f"{sorted(federation.truth)}: build it with fh.heterogeneity.label"
-        )
-    proportions = np.asarray(federation.truth["proportions"])
-    rows = federation.test.index[: int(federation.test.size.sum())]
-    test = pool_rows(federation.x, federation.y, federation.spec.pool.scale, rows)
-    keys = [jax.random.key(seed) for seed in range(seeds)]
-    sampler = sampling.uniform(cohort)
-    sampler.init(federation.num_clients)
+    config = Config() if study is None else study
+    ready = build(config, config.compare) if isinstance(config, Config) else config
+    return execute(ready, "compare", folder, trackers=trackers, announce=announce, progress=progress)
+
+
+def execute(
+    study: Study,
+    command: str,
+    folder: str | Path | None = None,
+    *,
+    step: int | None = None,
+    trackers: Callable[[str, int], Sequence[Tracker]] = lambda label, seed: (),
+    announce: Callable[[str], None] = lambda text: None,
+    progress: bool | None = False,
+) -> Comparison:
+    """Run every entrant of a study with every seed; see `compare`.
+
+    Args:
+        study: what to run.
+        command: "run" or "compare", kept in the folder so that `resume` knows.
+        folder: as in `compare`.
+        step: the save to go on from, for runs that have it; default the latest.
+        trackers: as in `compare`.
+        announce: as in `compare`.
+        progress: as in `compare`.
+    """
+    place = None if folder is None else Folder.claim(Path(folder), study, command)
     lines: list[Line] = []
-    for method in methods:
-        announce(method)
-        if method == CENTRALISED:
-            steps = _steps_per_round(lines, federation, solver, rounds, cohort, seeds)
-            algorithm = [make("fedavg", problem, _paced(solver, count)) for count in steps]
-            everyone = pooled(federation)
-            lines.append(
-                _run(method, algorithm, everyone, test, proportions, keys, rounds, sampling.everyone())
-            )
-        else:
-            algorithm = make(method, problem, solver)
-            lines.append(_run(method, algorithm, federation, test, proportions, keys, rounds, sampler))
-    protocol = (
-        f"{federation.num_clients} clients of {federation.spec.pool.name}, {cohort} a round, {rounds} rounds, "
-        f"{seeds} seeds; same weights, cohorts and batches for all; rates untuned"
-    )
-    return Comparison(tuple(lines), protocol)
+    for entrant in study.entrants.values():
+        tuned = _tuned(study, entrant, place, announce)
+        entrant = entrant if tuned is None else tuned.entrant
+        announce(entrant.label)
+        lines.append(_line(study, entrant, tuned, lines, place, step, trackers, announce, progress))
+    metric = metric_of(lines[0].history)
+    _, about = standing(study.federation, metric)
+    result = Comparison(tuple(lines), metric, _protocol(study), about, None if place is None else place.path)
+    if place is not None:
+        announce("pictures")
+        place.finish(study, result)
+    return result
 
 
-def _paced(solver: Solver, steps: int) -> Solver:
-    """The same solver, taking `steps` steps a round."""
-    plan = dataclasses.replace(solver.plan, amount=jnp.asarray(steps, jnp.int32), unit="steps")
-    return dataclasses.replace(solver, plan=plan)
+def _tuned(
+    study: Study, entrant: Entrant, place: Folder | None, announce: Callable[[str], None]
+) -> Tuned | None:
+    """What tuning chooses for a method; read from the folder if it was done before."""
+    how = study.config.tuning
+    if how.candidates == 0:
+        return None
+    done = None if place is None else place.tuning().get(entrant.label)
+    if done is not None:
+        return from_json(done, study)
+    announce(f"{entrant.label}: tuning, {how.candidates} candidates")
+    tuned = tune(study, entrant, candidates=how.candidates, seeds=how.seeds)
+    if place is not None:
+        place.add_tuning(tuned)
+    if tuned.at_edge:
+        announce(f"{entrant.label}: the best rate is at the edge of the grid, a better one may lie beyond")
+    return tuned
 
 
-def _steps_per_round(
+def _line(
+    study: Study,
+    entrant: Entrant,
+    tuned: Tuned | None,
     lines: Sequence[Line],
-    federation: Federation,
-    solver: Solver,
-    rounds: int,
-    cohort: int,
-    seeds: int,
-) -> list[int]:
-    """What FedAvg's cohorts take a round, seed by seed, or what they would take on average."""
+    place: Folder | None,
+    step: int | None,
+    trackers: Callable[[str, int], Sequence[Tracker]],
+    announce: Callable[[str], None],
+    progress: bool | None,
+) -> Line:
+    began = time.perf_counter()
+    federation, sampler = study.federation, study.sampler
+    if entrant.centralised:
+        federation, sampler = pooled(study.federation), sampling.everyone()
+    histories, clients = [], []
+    for position, seed in enumerate(study.config.seeds):
+        algorithm = entrant.algorithm
+        if entrant.centralised:
+            algorithm = entrant.rebuilt(paced(entrant.solver, _steps(study, entrant, lines, position)))
+        parts = {"algorithm": algorithm, "federation": federation, "sampler": sampler}
+        known = {} if place is None else identity(study, entrant, seed, parts)
+        run = Run(entrant.label, seed, algorithm, federation, sampler, known)
+        state, history = begin_or_go_on(
+            dataclasses.replace(study, weighting=None) if entrant.centralised else study,
+            run,
+            None if place is None else place.run(entrant.label, seed),
+            step=step,
+            trackers=trackers(entrant.label, seed),
+            progress=progress,
+            say=announce,
+        )
+        if history.interrupted:
+            raise KeyboardInterrupt
+        for rounds, text in history.notices:
+            announce(f"{entrant.label}, seed {seed}, after {rounds} rounds: {text}")
+        histories.append(history)
+        clients.append(by_client(algorithm, state, study, history, metric_of(history)))
+    both = stack(histories)
+    union = f"global/{metric_of(both)}"
+    moves = 0 if entrant.centralised else 1
+    return Line(
+        entrant.label,
+        both[union][:, -1] if union in both else None,
+        np.stack(clients),
+        both["bytes_down"].sum(axis=1) * moves,
+        both["bytes_up"].sum(axis=1) * moves,
+        np.where(both["present"], both["info/steps"], 0).sum(axis=(1, 2)),
+        time.perf_counter() - began,
+        both,
+        tuned,
+    )
+
+
+def _protocol(study: Study) -> str:
+    config, many = study.config, study.federation.num_clients
+    places = slots(study)
+    how = config.tuning
+    rates = (
+        "rates untuned"
+        if how.candidates == 0
+        else f"every method tuned on validation rows: {how.candidates} candidates x {how.seeds} other seeds"
+    )
+    return (
+        f"{many} clients of {study.federation.spec.pool.name}, {places} a round, {config.rounds} rounds, "
+        f"{len(config.seeds)} seeds; same weights, cohorts and batches for all; {rates}"
+    )
+
+
+def _steps(study: Study, entrant: Entrant, lines: Sequence[Line], position: int) -> int:
+    """Steps a round: what FedAvg's cohorts took under this seed, or what cohorts take on average."""
     for line in lines:
         if line.name == "fedavg":
-            return [max(1, round(int(total) / rounds)) for total in line.steps]
-    sizes = np.asarray(federation.train.size[0])
-    batch = solver.plan.batch_size or max(1, int(sizes.max()))
-    amount = int(solver.plan.amount)
-    each = amount * -(-sizes // batch) if solver.plan.unit == "epochs" else np.full(sizes.shape, amount)
-    return [max(1, round(float(np.where(sizes > 0, each, 0).mean()) * cohort))] * seeds
+            return max(1, round(int(line.steps[position]) / study.config.rounds))
+    return cohort_steps(study, entrant.solver)

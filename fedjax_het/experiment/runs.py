@@ -87,8 +87,8 @@ def begin_or_go_on(
         say: told what a person should know, such as a save that failed.
 
     Returns:
-        (state, history) of the whole run, as if it had never been interrupted; after Ctrl-C what is done, saved,
-        with `history.interrupted` set.
+        (state, history) of the whole run, as if it had never been interrupted; after Ctrl-C what is done and
+        saved, with `history.interrupted` set.
 
     Raises:
         CheckpointError: what is saved is damaged, or of another run.
@@ -105,9 +105,12 @@ def begin_or_go_on(
         return before
     told = list(trackers)
     if folder is not None:
-        told.append(jsonl(folder / "metrics.jsonl", resume_from=start))
+        lines = folder / "metrics.jsonl"
+        if before is None:  # written by a process that ended before its first save
+            lines.unlink(missing_ok=True)
+        told.append(jsonl(lines, resume_from=start))
     pieces = [] if before is None else [before[1]]
-    clock = 0.0 if before is None else float(before[1]["seconds"][-1])
+    clock = float(before[1]["seconds"][-1]) if before is not None and start > 0 else 0.0
 
     def watch(state: State, piece: History) -> None:
         piece = piece.later(clock)
@@ -116,7 +119,6 @@ def begin_or_go_on(
         if saver is not None and saver.due():
             saver.commit(state, join(pieces))
 
-    begin = {"key": jax.random.key(run.seed)} if before is None else {"state": before[0]}
     state, new = simulate(
         run.algorithm,
         run.federation,
@@ -132,7 +134,8 @@ def begin_or_go_on(
         sample=_sample(study, run),
         progress=progress,
         watch=watch,
-        **begin,
+        key=jax.random.key(run.seed) if before is None else None,
+        state=None if before is None else before[0],
     )
     history = dataclasses.replace(join(pieces), interrupted=new.interrupted)
     if saver is not None:

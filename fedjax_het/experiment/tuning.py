@@ -18,8 +18,8 @@ from fedjax_het.experiment.build import Entrant, Study
 from fedjax_het.experiment.candidates import grid, numbers
 from fedjax_het.experiment.config import ConfigError, Method
 from fedjax_het.experiment.lanes import losses, stacked
+from fedjax_het.experiment.pace import cohort_steps, paced
 from fedjax_het.experiment.values import complete, make, plain
-from fedjax_het.local import Solver
 
 __all__ = ["Tuned", "from_json", "tune"]
 
@@ -102,10 +102,12 @@ def from_json(table: Mapping[str, Any], study: Study) -> Tuned:
         ours and candidates == grid(study, study.entrants[label], len(candidates)),
         f"table must hold candidates of this configuration, got others for {label!r}: {again}",
     )
+    widths = {len(row) for row in scores}
+    whole = len(scores) == len(candidates) and len(widths) == 1 and 0 not in widths
     require(
-        len(scores) == len(candidates) and chosen == _best(scores),
-        f"table must have a score for each of its {len(candidates)} candidates and the place of the best, got "
-        f"{len(scores)} and {chosen!r}: {again}",
+        whole and chosen == _best(scores),
+        f"table must have as many scores for each of its {len(candidates)} candidates, and the place of the "
+        f"best, got scores of {len(scores)} and place {chosen!r}: {again}",
     )
     return Tuned(label, _built(study.entrants[label], candidates[chosen]), candidates, scores, chosen)
 
@@ -186,27 +188,4 @@ def _algorithm(study: Study, entrant: Entrant) -> Any:
     """What runs: centralised training takes the steps of a cohort every round."""
     if not entrant.centralised:
         return entrant.algorithm
-    plan = entrant.solver.plan
-    steps = jnp.asarray(_cohort_steps(study, entrant.solver), jnp.int32)
-    return entrant.rebuilt(
-        dataclasses.replace(entrant.solver, plan=dataclasses.replace(plan, amount=steps, unit="steps"))
-    )
-
-
-def _cohort_steps(study: Study, solver: Solver) -> int:
-    """Steps that a cohort of the study takes a round: the clients' mean, times the slots."""
-    sizes, plan = np.asarray(study.federation.train.size[0]), solver.plan
-    batch = plan.batch_size or max(1, int(sizes.max()))
-    amount = int(plan.amount)
-    each = amount * -(-sizes // batch) if plan.unit == "epochs" else np.full(sizes.shape, amount)
-    drawn, _ = jax.eval_shape(
-        lambda key: study.sampler.draw(
-            study.sampler.init(len(sizes)),
-            key,
-            jnp.zeros((), jnp.int32),
-            jnp.asarray(sizes),
-            jnp.zeros(len(sizes), jnp.result_type(float)),
-        ),
-        jax.random.key(0),
-    )
-    return max(1, round(float(np.where(sizes > 0, each, 0).mean()) * drawn.id.shape[0]))
+    return entrant.rebuilt(paced(entrant.solver, cohort_steps(study, entrant.solver)))

@@ -38,7 +38,7 @@ def deviation(values: np.ndarray, held: np.ndarray, weight: np.ndarray | None = 
 def gini(values: np.ndarray, held: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Gini coefficient of a metric that is not negative: half the mean difference of two clients over the mean.
 
-    0 where all are alike, towards 1 where one has everything; NaN also where the mean is 0.
+    0 where all are alike, towards 1 where one has everything; NaN also where the mean is 0 or a value negative.
     """
     mass = _mass(held, weight)
     order = np.argsort(np.where(mass > 0, values, np.inf), axis=-1, kind="stable")
@@ -47,7 +47,7 @@ def gini(values: np.ndarray, held: np.ndarray, weight: np.ndarray | None = None)
     # sum_i sum_j p_i p_j |x_i - x_j| = 2 sum_i p_i x_i (2 F_i - p_i - 1) with F the cumulated mass
     half = np.sum(p * x * (2 * np.cumsum(p, -1) - p - 1), -1)
     centre = np.sum(p * x, -1)
-    return np.divide(half, centre, out=np.full_like(centre, np.nan), where=centre != 0)
+    return np.divide(half, centre, out=np.full_like(centre, np.nan), where=(centre != 0) & (x >= 0).all(-1))
 
 
 def _decile(

@@ -62,7 +62,9 @@ def _log_odds(out: Array, y: Array) -> tuple[Array, Array]:
 
 def _macro(rows: tuple[Array, Array], owner: Array, owners: int) -> Metrics:
     score, positive = rows
-    areas = jax.lax.map(lambda column: area_under_curve(*column, owner, owners), (score.T, positive.T))
+    areas = jax.lax.map(
+        lambda column: area_under_curve(column[0], column[1], owner, owners), (score.T, positive.T)
+    )
     held = ~jnp.isnan(areas)
     total = jnp.sum(jnp.where(held, areas, 0), axis=0)
     many = held.sum(axis=0)

@@ -225,6 +225,8 @@ def test_a_diverged_score_is_null_in_json(study: Study, fedprox: Tuned) -> None:
         {"label": "fedavg"},
         {"chosen": 17},
         {"scores": [[1.0, 1.0]]},
+        {"scores": [[1.0], [1.0, 1.0], [1.0], [1.0]]},
+        {"scores": [[], [], [], []]},
         {"candidates": []},
         {"candidates": 3},
     ],

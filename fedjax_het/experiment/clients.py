@@ -1,0 +1,82 @@
+"""How each client's own model is judged in a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_het.algorithm import Client, Cohort, Report
+from fedjax_het.engine import History, State, evaluate, executors, survey
+from fedjax_het.engine.state import Seen
+from fedjax_het.experiment.build import Study
+from fedjax_het.federation import Federation, pool_rows
+from fedjax_het.metrics import class_accuracy, reweighted_accuracy
+from fedjax_het.typing import Array, PyTree
+
+__all__ = ["by_client", "standing"]
+
+_survey = jax.jit(survey, static_argnames=("executor",))
+_evaluate = jax.jit(evaluate, static_argnames=("executor", "split"))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _ByClass:
+    """A measure: the accuracy by class of every client's own model on the same rows x [B, ...], y [B]."""
+
+    x: Array
+    y: Array
+
+    def init(self, algorithm: Any, server: PyTree) -> PyTree:
+        return ()
+
+    def client(
+        self, carry: PyTree, algorithm: Any, server: PyTree, client: Client, report: Report | None
+    ) -> tuple[PyTree, PyTree]:
+        out = algorithm.predict(algorithm.personalise(server, client), self.x)
+        return (), class_accuracy(out, self.y, out.shape[-1])
+
+    def finish(
+        self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
+    ) -> tuple[dict[str, Array], PyTree]:
+        return {"accuracy": each}, carry
+
+
+def standing(federation: Federation, metric: str) -> tuple[bool, str]:
+    """(whether clients are judged on the common test rows, how in words).
+
+    A client with 40 rows has a handful of test rows, which say little. Where clients differ in their label
+    mixture alone, the common test rows, reweighted to the client's labels, estimate the same thing from all of
+    them. Otherwise a client's own rows are all there is.
+    """
+    pure = metric == "accuracy" and "proportions" in federation.truth and not federation.transforms
+    if pure:
+        return True, "on the union of the test rows, reweighted to the client's labels"
+    return False, "on the client's own test rows"
+
+
+def by_client(algorithm: Any, state: State, study: Study, history: History, metric: str) -> np.ndarray:
+    """The metric of each client's own model after the last round, [N]; NaN where a client has no rows."""
+    federation, split = study.federation, study.config.evaluation.split
+    common, _ = standing(federation, metric)
+    everyone = federation.num_clients
+    many = state.seen.loss.shape[0]
+    if many != everyone:  # centralised training saw one client: everybody is served by its model
+        seen = Seen(jnp.zeros((everyone,), state.seen.loss.dtype), jnp.zeros((everyone,), jnp.int32))
+        state = dataclasses.replace(state, seen=seen)
+    if common:
+        rows = federation.rows(split).index[: int(federation.rows(split).size.sum())]
+        x, y = pool_rows(federation.x, federation.y, federation.spec.pool.scale, rows)
+        by_class = _survey(_ByClass(x, y), algorithm, state, federation)["accuracy"]
+        return reweighted_accuracy(np.asarray(by_class), np.asarray(federation.truth["proportions"]))
+    name = f"personal/{metric}"
+    if many == everyone and history[name].shape[-1] == everyone:
+        return np.asarray(history[name][-1])
+    scored = _evaluate(
+        algorithm, state, federation, executor=executors.auto(), split=split, metrics=study.metrics
+    )
+    return np.asarray(scored.personal[metric])
