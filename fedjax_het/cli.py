@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
         made = commands.add_parser(
-            name, help=text.split(".")[0].lower(), description=text, epilog=f"example: {example} | {CODES}"
+            name, help=text.split(".")[0].lower(), description=text, epilog=f"example: {example} -- {CODES}"
         )
         made.add_argument("--quiet", action="store_true", help="no progress on the standard error")
         made.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -94,8 +94,12 @@ def _config(arguments: argparse.Namespace) -> Config:
     """The configuration that a command line asks for; shortcuts are changes like the others, and come first."""
     from fedjax_het.experiment import Config
 
-    files = [word for word in arguments.words if "=" not in word]
-    changes = [word for word in arguments.words if "=" in word]
+    methods = getattr(arguments, "methods", None)
+    words = [*arguments.words, *(word for word in methods or () if "=" in word)]
+    if methods is not None:
+        arguments.methods = [word for word in methods if "=" not in word]
+    files = [word for word in words if "=" not in word]
+    changes = [word for word in words if "=" in word]
     if len(files) > 1:
         raise ValueError(f"CONFIG must be one file, got {files}: write changes to it as key=value")
     short = {
@@ -176,10 +180,10 @@ def _show(arguments: argparse.Namespace, result: Comparison) -> None:
 
 
 def _describe(arguments: argparse.Namespace) -> int:
-    from fedjax_het.experiment import build, describe
+    from fedjax_het.experiment import describe, federation_of
 
-    study = build(_config(arguments))
-    about = describe(study.federation)
+    federation = federation_of(_config(arguments))
+    about = describe(federation)
     if arguments.out is not None:
         from fedjax_het import plots
 
@@ -188,7 +192,7 @@ def _describe(arguments: argparse.Namespace) -> int:
         if "labels" in about:
             pictures["label_distribution"] = plots.label_distribution
         for name, draw in pictures.items():
-            path = plots.save(draw(study.federation), arguments.out / f"{name}.png")
+            path = plots.save(draw(federation), arguments.out / f"{name}.png")
             if not arguments.quiet:
                 print(path, file=sys.stderr)
     if arguments.json:
@@ -222,7 +226,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for bad input or a run that failed; 130 after Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)  # changes may stand between and after options
+    if rest and (not hasattr(arguments, "words") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.words += rest
     commands = {"describe": _describe, "methods": _methods}
     try:
         return commands.get(arguments.command, _work)(arguments)

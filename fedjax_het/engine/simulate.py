@@ -109,7 +109,6 @@ def simulate(
         NonFiniteError: see `on_nonfinite`.
     """
     rounds = positive_int("rounds", rounds, remedy="a run has at least one")
-    splits = splits_of(split, federation)
     every = None if every is None else positive_int("every", every, remedy="None evaluates at the end only")
     require(
         (key is None) != (state is None),
@@ -118,6 +117,7 @@ def simulate(
     )
     check_algorithm(algorithm)
     check_fit(algorithm.problem, federation)
+    splits = splits_of(split, federation)
     check_sample(sample, federation)
     if newcomers is not None:
         check_fit(algorithm.problem, newcomers)

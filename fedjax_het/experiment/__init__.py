@@ -1,7 +1,7 @@
 """Experiments: whole studies in one call, from a configuration or from parts made in Python."""
 
 from fedjax_het.engine.files import load_all as load_histories
-from fedjax_het.experiment.build import Study, build
+from fedjax_het.experiment.build import Study, build, federation_of
 from fedjax_het.experiment.checkpoint import CheckpointError, SaveError
 from fedjax_het.experiment.comparison import compare
 from fedjax_het.experiment.config import Config, ConfigError, to_toml
@@ -22,6 +22,7 @@ __all__ = [
     "build",
     "compare",
     "describe",
+    "federation_of",
     "jsonl",
     "load_histories",
     "resume",

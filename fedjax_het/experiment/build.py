@@ -18,7 +18,7 @@ from fedjax_het.metrics import row_means
 from fedjax_het.pool import Pool
 from fedjax_het.problem import Problem
 
-__all__ = ["Entrant", "Study", "build"]
+__all__ = ["Entrant", "Study", "build", "federation_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,19 +105,34 @@ def build(config: Config, labels: Sequence[str] | None = None) -> Study:
         raise error.at(config.source) from error.__cause__
 
 
-def _build(config: Config, labels: Sequence[str] | None) -> Study:
+def federation_of(config: Config) -> Federation:
+    """The clients and their rows alone.
+
+    Raises:
+        ConfigError: see `build`.
+    """
+    try:
+        return _federation(config)
+    except ConfigError as error:
+        raise error.at(config.source) from error.__cause__
+
+
+def _federation(config: Config) -> Federation:
     data = _made("data", config.data)
     if isinstance(data, Pool):
-        federation = _dealt(config, data)
-    elif config.clients is not None:
+        return _dealt(config, data)
+    if config.clients is not None:
         raise ConfigError(
             f"clients must be left out, got {config.clients.name!r}: data {config.data.name!r} hold a "
             "federation, whose rows are dealt out",
             "clients",
             "data",
         )
-    else:
-        federation = data
+    return data
+
+
+def _build(config: Config, labels: Sequence[str] | None) -> Study:
+    federation = _federation(config)
     problem = _made("model", config.model, pool=federation.pool)
     _agree(("model", "data"), "model and data do not fit", check_fit, problem, federation)
     sampler = _made("sampling", config.sampling)
