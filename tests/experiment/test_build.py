@@ -9,7 +9,6 @@ import pytest
 
 import fedjax_het as fh
 from fedjax_het.experiment.build import build
-from fedjax_het.experiment.comparison import digits_study
 from fedjax_het.experiment.config import Config, ConfigError, to_toml
 from fedjax_het.experiment.toml import dump
 
@@ -28,7 +27,9 @@ def _equal(one, other) -> None:
 
 def test_the_default_builds_the_digits_study() -> None:
     study = build(Config(), Config().compare)
-    federation, problem, solver = digits_study()
+    pool = fh.datasets.digits()
+    federation = fh.heterogeneity.label.dirichlet(pool, clients=40, alpha=0.1, min_size=20, seed=0)
+    problem, solver = fh.models.mlp(pool, hidden=(64,)), fh.local.sgd(0.1, batch_size=20, epochs=5)
     _equal(study.federation, federation)
     _equal((study.problem, study.solver), (problem, solver))
     assert study.sampler == fh.sampling.uniform(10)
