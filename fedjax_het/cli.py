@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedjax_het.experiment import Comparison, Config
 
-__all__ = ["main"]
+__all__ = ["configuration", "main", "parse"]
 
 FAILED = 1
 """Exit code of bad input and of a run that failed; argparse's own is 2."""
@@ -90,7 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(arguments: argparse.Namespace) -> Config:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's words, sorted; ends the process with code 2 and a usage line if they are wrong."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)  # changes may stand between and after options
+    if rest and (not hasattr(arguments, "words") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.words += rest
+    return arguments
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
     """The configuration that a command line asks for; shortcuts are changes like the others, and come first."""
     from fedjax_het.experiment import Config
 
@@ -133,7 +144,7 @@ def _work(arguments: argparse.Namespace) -> int:
     if arguments.command == "resume":
         folder, call = arguments.folder, lambda **options: experiment.resume(step=arguments.step, **options)
     else:
-        config = _config(arguments)
+        config = configuration(arguments)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = arguments.out or Path("runs") / f"{arguments.command}-{stamp}"
         do = experiment.run if arguments.command == "run" else experiment.compare
@@ -182,7 +193,7 @@ def _show(arguments: argparse.Namespace, result: Comparison) -> None:
 def _describe(arguments: argparse.Namespace) -> int:
     from fedjax_het.experiment import describe, federation_of
 
-    federation = federation_of(_config(arguments))
+    federation = federation_of(configuration(arguments))
     about = describe(federation)
     if arguments.out is not None:
         from fedjax_het import plots
@@ -226,12 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for bad input or a run that failed; 130 after Ctrl-C.
     """
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)  # changes may stand between and after options
-    if rest and (not hasattr(arguments, "words") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.words += rest
+    arguments = parse(argv)
     commands = {"describe": _describe, "methods": _methods}
     try:
         return commands.get(arguments.command, _work)(arguments)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fedjax_het as fh
+import fedjax_het.experiment
+from fedjax_het import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -56,16 +58,42 @@ def test_the_quick_start_runs_and_learns(quick_start):
 @pytest.mark.smoke
 def test_the_shape_of_a_run_runs(quick_start):
     namespace = dict(quick_start[0], jax=jax, fh=fh)
-    exec(_blocks("python")[1], namespace)
+    exec(_blocks("python")[2], namespace)
     assert namespace["state"].round == 5
     assert namespace["states"].round.tolist() == [5] * 8
     kernels = np.asarray(namespace["states"].server.params["head"]["kernel"])
     assert len(np.unique(kernels[:, 0, 0])) == 8
 
 
+def test_the_screen_for_python_users_runs(quick_start, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = dict(quick_start[0], fh=fh)
+    exec(_blocks("python")[1], namespace)
+    out = capsys.readouterr().out
+    assert "after local work" in out and "weighted by rows" in out
+    assert namespace["final"].best is not None and namespace["frame"].shape[0] == 2 * 3
+    assert (tmp_path / "by_round.png").exists() and (tmp_path / "runs" / "own" / "summary.json").exists()
+    assert out.count("\n10 ") == 4, "the tracker heard of the last round of both methods and seeds"
+
+
+def test_the_screen_for_the_command_line_is_understood(tmp_path, capsys):
+    """Every line parses and its configuration is accepted; what it does is tested with the command line."""
+    (tmp_path / "exp.toml").write_text(_blocks("toml")[0])
+    config = fedjax_het.experiment.Config.load(tmp_path / "exp.toml")
+    assert config.methods["strong"].algorithm.name == "fedprox" and config.clients.options["clients"] == 100
+    lines = [line.split("#")[0].split() for line in _blocks("sh")[2].splitlines()]
+    assert len(lines) == 8
+    for command, *words in (line[1:] for line in lines):
+        arguments = cli.parse([command, *words])
+        if hasattr(arguments, "words"):
+            files = {"exp.toml": tmp_path / "exp.toml", "runs/mine/config.toml": tmp_path / "exp.toml"}
+            arguments.words = [str(files.get(word, word)) for word in arguments.words]
+            assert cli.configuration(arguments).rounds >= 100
+
+
 def test_the_sixth_algorithm_is_one_file_and_one_line(tmp_path):
     """Follow the README in a copy of the package: write the file, add the import and the line, run it."""
-    code, addition = _blocks("python")[2:4]
+    code, addition = _blocks("python")[3:5]
     shutil.copytree(ROOT / "fedjax_het", tmp_path / "fedjax_het", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "fedjax_het" / "algorithms" / "median.py").write_text(code)
     table = tmp_path / "fedjax_het" / "algorithms" / "table.py"
