@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedjax_het.check import require
 from fedjax_het.engine.files import save_all
+from fedjax_het.experiment.agreement import differences, listed
 from fedjax_het.experiment.build import Study
 from fedjax_het.experiment.checkpoint import check_writable
 from fedjax_het.experiment.config import Config, to_toml
@@ -51,17 +52,16 @@ class Folder:
             FileExistsError: it holds something else; nothing is touched.
             SaveError: it cannot be written, or the disk is too small.
         """
-        asked = to_toml(study.config)
-        held = path / "config.toml"
-        if held.exists():
-            try:
-                same = Config.load(held).resolved() == study.config.resolved()
-            except ValueError:
-                same = False
-            if not same:
+        if (path / "config.toml").exists():
+            _, held, begun = cls._read(path)
+            lines = differences(
+                {"command": begun, **held.resolved()}, {"command": command, **study.config.resolved()}
+            )
+            if lines:
                 raise FileExistsError(
                     f"folder must be new or hold this very study, got {path}, which holds another one: choose "
-                    f"another folder, or go on with what is there by `fedjax-het resume {path}`"
+                    f"another folder, or go on there by `fedjax-het resume {path}` (there != asked)\n"
+                    f"{listed(lines)}"
                 )
             check_writable(path, _room(study))
             return cls(path)
@@ -78,7 +78,7 @@ class Folder:
             **environment(),
         }
         folder.write("environment.json", json.dumps(about, indent=2) + "\n")
-        folder.write("config.toml", asked)
+        folder.write("config.toml", to_toml(study.config))
         return folder
 
     @classmethod
@@ -89,6 +89,17 @@ class Folder:
             FileNotFoundError: no run was begun there.
             ValueError: its files are damaged; parts given in Python, which no file tells.
         """
+        parts, config, command = cls._read(path)
+        require(
+            parts == "config.toml",
+            f"folder must hold a study of configured parts, got {path}, whose parts were given in Python: call "
+            "compare(study, folder=...) again with the same parts, which goes on",
+        )
+        return cls(path), config, command
+
+    @staticmethod
+    def _read(path: Path) -> tuple[str, Config, str]:
+        """(where the parts came from, the configuration, the command that began it)."""
         about = path / "environment.json"
         if not about.exists() or not (path / "config.toml").exists():
             raise FileNotFoundError(
@@ -103,12 +114,7 @@ class Folder:
                 f"folder must hold a whole environment.json, got a damaged one in {path} ({error}): write "
                 '{"command": "compare", "parts": "config.toml"} into it'
             ) from None
-        require(
-            parts == "config.toml",
-            f"folder must hold a study of configured parts, got {path}, whose parts were given in Python: call "
-            "compare(study, folder=...) again with the same parts, which goes on",
-        )
-        return cls(path), Config.load(path / "config.toml"), command
+        return parts, Config.load(path / "config.toml"), command
 
     def run(self, label: str, seed: int) -> Path:
         """The folder of one method and seed."""

@@ -17,7 +17,7 @@ from fedjax_het.engine import History, State, initial_state, make_round, simulat
 from fedjax_het.engine.executors import Auto
 from fedjax_het.engine.history import join
 from fedjax_het.experiment.build import Study
-from fedjax_het.experiment.checkpoint import SaveError, restore, save
+from fedjax_het.experiment.checkpoint import SaveError, restore, save, saved_steps
 from fedjax_het.experiment.tracking import Tracker, jsonl, track
 from fedjax_het.federation import Federation
 from fedjax_het.typing import PyTree
@@ -81,7 +81,7 @@ def begin_or_go_on(
         study: rounds, evaluation, executor and how often to save.
         run: which run.
         folder: of this run; holds "checkpoints" and "metrics.jsonl". None keeps nothing.
-        step: the save to go on from; default the latest.
+        step: the save to go on from, if there is such a one; default the latest.
         trackers: told of every round, beside metrics.jsonl.
         progress: as in `simulate`.
         say: told what a person should know, such as a save that failed.
@@ -137,7 +137,8 @@ def begin_or_go_on(
         key=jax.random.key(run.seed) if before is None else None,
         state=None if before is None else before[0],
     )
-    history = dataclasses.replace(join(pieces), interrupted=new.interrupted)
+    # the state and this history belong together, wherever Ctrl-C fell; the pieces may lack the last block
+    history = join([*([] if before is None else [before[1]]), new.later(clock)])
     if saver is not None:
         saver.commit(state, dataclasses.replace(history, interrupted=False), last=True)
     return state, history
@@ -166,7 +167,8 @@ class _Saver:
         self.saved = time.monotonic()
 
     def last(self, step: int | None) -> tuple[State, History] | None:
-        """What was saved last, or at `step`."""
+        """What was saved at `step` if that was saved, else what was saved last."""
+        step = step if step in saved_steps(self.folder) else None
         return restore(self.folder, self.like, self.meta, step=step)
 
     def due(self) -> bool:

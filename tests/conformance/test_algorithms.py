@@ -403,10 +403,14 @@ def test_models_predict(lab: Lab) -> None:
     assert all(kinds(out) == kinds(expected) for out in outs)
     assert all(loss.shape == (6,) for loss in losses)
     scored = jax.eval_shape(
-        lambda a, s, f: fh.evaluate(a, s, f, executor=executors.auto()), algorithm, lab.start, lab.federation
+        lambda a, s, f: fh.evaluate(a, s, f, executor=executors.auto(), local=True),
+        algorithm,
+        lab.start,
+        lab.federation,
     )
     assert all(value.shape == (lab.clients,) for value in scored.personal.values())
-    assert set(scored.personal) == set(jax.eval_shape(problem.metrics, expected, batch_targets(lab)))
+    assert set(scored.personal) >= set(jax.eval_shape(problem.metrics, expected, batch_targets(lab)))
+    assert kinds(scored.local) in (kinds(scored.personal), kinds({})), "after local work: the same, or no model"
 
 
 def batch_targets(lab: Lab) -> Any:

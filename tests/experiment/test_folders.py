@@ -145,8 +145,10 @@ def test_going_back_to_an_earlier_save(done, tmp_path):
 
 def test_a_folder_of_something_else_is_not_touched(done, tmp_path):
     _, folder = done
-    with pytest.raises(FileExistsError, match=r"holds another one.*fedjax-het resume"):
+    with pytest.raises(FileExistsError, match=r"(?s)holds another one.*fedjax-het resume.*rounds: 4 != 5"):
         compare(config("rounds=5"), folder=folder)
+    with pytest.raises(FileExistsError, match='command: "compare" != "run"'):
+        run(config(), folder=folder)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds something else"):
         compare(config(), folder=tmp_path)
