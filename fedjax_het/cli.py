@@ -78,7 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         "fedjax-het resume runs/compare-20260101-120000",
     )
     goes_on.add_argument("folder", type=Path, help="that run or compare printed")
-    goes_on.add_argument("--from", dest="step", type=int, metavar="ROUND", help="the save to go on from")
+    goes_on.add_argument(
+        "--from",
+        dest="step",
+        type=int,
+        metavar="ROUND",
+        help="save to go on from where the last is damaged",
+    )
     for made in (single, several, goes_on):
         made.add_argument(
             "--tensorboard", action="store_true", help="also write TensorBoard files (extra track)"
@@ -149,9 +155,9 @@ def _work(arguments: argparse.Namespace) -> int:
         folder = arguments.out or Path("runs") / f"{arguments.command}-{stamp}"
         do = experiment.run if arguments.command == "run" else experiment.compare
         call = lambda **options: do(config, **options)  # noqa: E731
-    announce(f"results in {folder}")
+    trackers = _trackers(arguments, folder)
     try:
-        result = call(folder=folder, announce=announce, trackers=_trackers(arguments, folder))
+        result = call(folder=folder, announce=announce, trackers=trackers)
     except KeyboardInterrupt:
         print(f"interrupted; what is done is saved: fedjax-het resume {folder}", file=sys.stderr)
         return INTERRUPTED
@@ -159,12 +165,20 @@ def _work(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _trackers(arguments: argparse.Namespace, folder: Path) -> Callable[[str, int], Sequence[Any]]:
-    if not arguments.tensorboard:
-        return lambda label, seed: ()
-    from fedjax_het.experiment import tensorboard
+def _trackers(arguments: argparse.Namespace, folder: Path) -> Callable[[str, int, int], Sequence[Any]]:
+    from fedjax_het.experiment.comparison import no_trackers
 
-    return lambda label, seed: (tensorboard(folder / "tensorboard" / label / f"seed-{seed}"),)
+    if not arguments.tensorboard:
+        return no_trackers
+    from fedjax_het.experiment import tensorboard
+    from fedjax_het.extras import need
+
+    need("tensorboardX", "track")  # said before anything is begun
+
+    def trackers(label: str, seed: int, done: int) -> Sequence[Any]:
+        return (tensorboard(folder / "tensorboard" / label / f"seed-{seed}", resume_from=done or None),)
+
+    return trackers
 
 
 def _show(arguments: argparse.Namespace, result: Comparison) -> None:
@@ -178,7 +192,7 @@ def _show(arguments: argparse.Namespace, result: Comparison) -> None:
     # a pipe has no width of its own: a table cut to 80 columns would lose figures
     console = Console() if sys.stdout.isatty() else Console(width=120)
     if len(result.lines) == 1:
-        console.print(result.lines[0].history.summary(), highlight=False, markup=False)
+        print(result.lines[0].history.summary())  # as wide as it is: a pipe has no width
     rows, meaning = table(result)
     console.print(rows)
     console.print(meaning, style="dim", highlight=False)

@@ -15,7 +15,7 @@ from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client
 from fedjax_het.check import known, positive_int, require
 from fedjax_het.engine.executors import Auto, auto
-from fedjax_het.engine.scoring import add, begin, finish, standard, union
+from fedjax_het.engine.scoring import add, begin, check_metrics, finish, standard, union
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import State
 from fedjax_het.federation import SPLITS, Batch, Federation, pool_rows
@@ -233,10 +233,11 @@ def evaluate(
 
     Raises:
         TypeError: a sample that is not a whole number.
-        ValueError: unknown split; a sample larger than the federation.
+        ValueError: unknown split; metrics of another task; a sample larger than the federation.
     """
     known("split", split, SPLITS)
     executor = auto() if executor is None else executor
+    check_metrics(metrics, federation)
     metrics = standard(algorithm.problem, federation) if metrics is None else tuple(metrics)
     check_sample(sample, federation)
     phase = federation.phase(jnp.maximum(state.round - 1, 0))

@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_het.check import require
 from fedjax_het.federation import Federation
-from fedjax_het.metrics import Ranking, auc, balanced_accuracy, perplexity, r2, rmse, row_means
+from fedjax_het.metrics import Metric, Ranking, auc, balanced_accuracy, perplexity, r2, rmse, row_means
 from fedjax_het.models.losses import defaults
 from fedjax_het.problem import Problem
 from fedjax_het.typing import Array, Metrics, PyTree
 
-__all__ = ["add", "begin", "finish", "standard", "union"]
+__all__ = ["add", "begin", "check_metrics", "finish", "standard", "union"]
 
 
 def standard(problem: Problem, federation: Federation) -> tuple[Any, ...]:
@@ -41,6 +42,31 @@ def standard(problem: Problem, federation: Federation) -> tuple[Any, ...]:
     if spec.target_shape:
         return (own,)
     return (own, balanced_accuracy(), auc()) if spec.num_classes == 2 else (own, balanced_accuracy())
+
+
+def check_metrics(metrics: Sequence[Any] | None, federation: Federation) -> None:
+    """Raise unless the metrics judge what the federation's task is.
+
+    Raises:
+        TypeError: something that is no metric.
+        ValueError: a metric of another task, or of one label a row where rows have several.
+    """
+    spec = federation.spec.pool
+    for metric in metrics or ():
+        if not isinstance(metric, (Metric, Ranking)):
+            raise TypeError(
+                f"metrics must be made by calls, got {type(metric).__name__}: pass one such as fh.metrics.auc()"
+            )
+        require(
+            metric.task in (None, spec.task),
+            f"metrics must judge {spec.task}, the task of {spec.name!r}, got one that judges {metric.task}: "
+            "leave it out, None scores what is usual for the task",
+        )
+        require(
+            metric.task != "classification" or spec.target_shape == (),
+            f"metrics must judge rows of labels {spec.target_shape}, got one for a single label a row: leave it "
+            "out",
+        )
 
 
 def begin(

@@ -24,6 +24,7 @@ from fedjax_het.engine.progress import bar
 from fedjax_het.engine.rounds import make_round
 from fedjax_het.engine.sampling import everyone
 from fedjax_het.engine.scorer import Scorer, splits_of
+from fedjax_het.engine.scoring import check_metrics
 from fedjax_het.engine.state import State, initial_state
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Key
@@ -119,6 +120,7 @@ def simulate(
     check_fit(algorithm.problem, federation)
     splits = splits_of(split, federation)
     check_sample(sample, federation)
+    check_metrics(metrics, federation)
     if newcomers is not None:
         check_fit(algorithm.problem, newcomers)
     sampler = everyone() if sampler is None else sampler

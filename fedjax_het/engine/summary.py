@@ -39,7 +39,7 @@ def summary(history: History, *, metric: str | None = None, weighted: bool = Fal
     if "round" in history:
         down, up = (history[name].sum(axis=-1).mean() / 1e6 for name in ("bytes_down", "bytes_up"))
         seconds = history["seconds"][..., -1].sum()
-        many = "" if history.seeds is None else f"{history.seeds} seeds of "
+        many = "" if history.seeds is None else f"{history.seeds} seed{'' if history.seeds == 1 else 's'} of "
         count = history["round"].shape[-1]
         lines.append(f"{many}{count} rounds, {down:.2f} MB down, {up:.2f} MB up, {seconds:.1f} s")
     if history.interrupted:
@@ -152,5 +152,5 @@ def cell(value: np.ndarray | None) -> str:
         return DASH
     if np.ndim(value) == 0:
         return f"{float(value):.4f}"
-    spread = np.std(value, ddof=1) if len(value) > 1 else 0.0
-    return f"{np.mean(value):.4f} ± {spread:.4f}"
+    spread = f" ± {np.std(value, ddof=1):.4f}" if len(value) > 1 else ""
+    return f"{np.mean(value):.4f}{spread}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedjax_het.engine.fit import check_fit
+from fedjax_het.engine.scoring import check_metrics
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES
 from fedjax_het.experiment.config import Config, ConfigError
 from fedjax_het.experiment.values import Choice, make
@@ -143,6 +144,9 @@ def _build(config: Config, labels: Sequence[str] | None) -> Study:
     _check_rows(config, federation)
     solver = _made("local", config.local)
     names = config.evaluation.metrics
+    chosen = None if names is None else tuple(_made("metric", Choice(name)) for name in names)
+    keys, told = ("evaluation.metrics", "data"), "metrics and data do not fit"
+    _agree(keys, told, check_metrics, chosen, federation)
     return Study(
         config,
         federation,
@@ -152,7 +156,7 @@ def _build(config: Config, labels: Sequence[str] | None) -> Study:
         _made("executor", config.executor),
         _weighting(config, federation),
         {name: _made("measure", Choice(name)) for name in config.measures},
-        None if names is None else (row_means(problem.metrics), *(_made("metric", Choice(n)) for n in names)),
+        None if chosen is None else (row_means(problem.metrics), *chosen),
         _entrants(config, labels, problem, solver),
     )
 

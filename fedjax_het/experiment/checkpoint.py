@@ -222,7 +222,7 @@ def _damaged(path: Path, wrong: str, found: dict[int, Path], step: int) -> Check
     remedy = (
         "no earlier step is whole: begin the run anew in another folder"
         if previous is None
-        else f"step {previous} is whole: pass step={previous} to continue from there"
+        else f"step {previous} is whole: resume with step={previous} (`--from {previous}`) to go on from there"
     )
     return CheckpointError(f"checkpoint {path} cannot be restored: {wrong}; {remedy}", previous)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,16 +21,24 @@ from fedjax_het.experiment.pace import cohort_steps, paced, slots
 from fedjax_het.experiment.results import Comparison, Line, metric_of
 from fedjax_het.experiment.runs import Run, begin_or_go_on
 from fedjax_het.experiment.tracking import Tracker
-from fedjax_het.experiment.tuning import Tuned, from_json, tune
+from fedjax_het.experiment.tuning import Tuned, check, from_json, tune
 
-__all__ = ["compare", "execute"]
+__all__ = ["Trackers", "compare", "execute", "no_trackers"]
+
+Trackers = Callable[[str, int, int], Sequence[Tracker]]
+"""(label, seed, rounds done so far) -> trackers of that run."""
+
+
+def no_trackers(label: str, seed: int, done: int) -> Sequence[Tracker]:
+    """Nobody is told, beside metrics.jsonl."""
+    return ()
 
 
 def compare(
     study: Config | Study | None = None,
     *,
     folder: str | Path | None = None,
-    trackers: Callable[[str, int], Sequence[Tracker]] = lambda label, seed: (),
+    trackers: Trackers = no_trackers,
     announce: Callable[[str], None] = lambda text: None,
     progress: bool | None = False,
 ) -> Comparison:
@@ -44,7 +53,7 @@ def compare(
             the digits study.
         folder: keeps all of it, pictures included, and lets it go on after an interruption; a new or empty one,
             or one in which this very comparison was begun.
-        trackers: (label, seed) -> trackers of that run.
+        trackers: (label, seed, rounds done) -> trackers of that run, which goes on from there.
         announce: told what happens.
         progress: a bar for every run.
 
@@ -65,7 +74,7 @@ def execute(
     folder: str | Path | None = None,
     *,
     step: int | None = None,
-    trackers: Callable[[str, int], Sequence[Tracker]] = lambda label, seed: (),
+    trackers: Trackers = no_trackers,
     announce: Callable[[str], None] = lambda text: None,
     progress: bool | None = False,
 ) -> Comparison:
@@ -75,12 +84,16 @@ def execute(
         study: what to run.
         command: "run" or "compare", kept in the folder so that `resume` knows.
         folder: as in `compare`.
-        step: the save to go on from, for runs that have it; default the latest.
+        step: the save to go on from where the latest is damaged.
         trackers: as in `compare`.
         announce: as in `compare`.
         progress: as in `compare`.
     """
+    for entrant in study.entrants.values() if study.config.tuning.candidates else ():
+        check(study, entrant)
     place = None if folder is None else Folder.claim(Path(folder), study, command)
+    if place is not None:
+        announce(f"results in {place.path}")
     lines: list[Line] = []
     for entrant in study.entrants.values():
         tuned = _tuned(study, entrant, place, announce)
@@ -122,7 +135,7 @@ def _line(
     lines: Sequence[Line],
     place: Folder | None,
     step: int | None,
-    trackers: Callable[[str, int], Sequence[Tracker]],
+    trackers: Trackers,
     announce: Callable[[str], None],
     progress: bool | None,
 ) -> Line:
@@ -143,7 +156,7 @@ def _line(
             run,
             None if place is None else place.run(entrant.label, seed),
             step=step,
-            trackers=trackers(entrant.label, seed),
+            trackers=functools.partial(trackers, entrant.label, seed),
             progress=progress,
             say=announce,
         )

@@ -267,5 +267,7 @@ def _stray(key: str, fields: Sequence[str], table: Mapping[str, Any]) -> str:
         for section, name in names.items()
         if name in CHOICES[section] and key in CHOICES[section][name].options
     ]
-    hint = f"did you mean {' or '.join(inside)}? " if inside else nearest(key, fields)
+    near = nearest(key, fields)
+    likely = [*([near.split("'")[1]] if near else []), *inside]
+    hint = f"did you mean {' or '.join(likely)}? " if likely else ""
     return f"{key} must be a key of a configuration, got {key!r}: {hint}It has {', '.join(fields)}"

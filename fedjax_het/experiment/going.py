@@ -37,7 +37,7 @@ def resume(folder: str | Path, *, step: int | None = None, **options: Any) -> Co
 
     Args:
         folder: that `run`, `compare` or the command line was given.
-        step: the save to go on from, for runs that have it: what came after is done again. Default the latest.
+        step: the save to go on from where a run's latest is damaged; its error message names it.
         options: trackers, announce, progress, as in `compare`.
 
     Raises:

@@ -17,7 +17,7 @@ from fedjax_het.engine import History, State, initial_state, make_round, simulat
 from fedjax_het.engine.executors import Auto
 from fedjax_het.engine.history import join
 from fedjax_het.experiment.build import Study
-from fedjax_het.experiment.checkpoint import SaveError, restore, save, saved_steps
+from fedjax_het.experiment.checkpoint import CheckpointError, SaveError, restore, save, saved_steps
 from fedjax_het.experiment.tracking import Tracker, jsonl, track
 from fedjax_het.federation import Federation
 from fedjax_het.typing import PyTree
@@ -71,7 +71,7 @@ def begin_or_go_on(
     folder: Path | None,
     *,
     step: int | None = None,
-    trackers: Sequence[Tracker] = (),
+    trackers: Callable[[int], Sequence[Tracker]] = lambda done: (),
     progress: bool | None = False,
     say: Callable[[str], None] | None = None,
 ) -> tuple[State, History]:
@@ -81,8 +81,8 @@ def begin_or_go_on(
         study: rounds, evaluation, executor and how often to save.
         run: which run.
         folder: of this run; holds "checkpoints" and "metrics.jsonl". None keeps nothing.
-        step: the save to go on from, if there is such a one; default the latest.
-        trackers: told of every round, beside metrics.jsonl.
+        step: the save to go on from where the latest is damaged.
+        trackers: rounds done so far -> trackers, told of every later round, beside metrics.jsonl.
         progress: as in `simulate`.
         say: told what a person should know, such as a save that failed.
 
@@ -103,7 +103,7 @@ def begin_or_go_on(
     left = config.rounds - start
     if before is not None and left <= 0:
         return before
-    told = list(trackers)
+    told = list(trackers(start))
     if folder is not None:
         lines = folder / "metrics.jsonl"
         if before is None:  # written by a process that ended before its first save
@@ -167,8 +167,12 @@ class _Saver:
         self.saved = time.monotonic()
 
     def last(self, step: int | None) -> tuple[State, History] | None:
-        """What was saved at `step` if that was saved, else what was saved last."""
-        step = step if step in saved_steps(self.folder) else None
+        """What was saved last; where that is damaged, what was saved at `step`, if that is there."""
+        try:
+            return restore(self.folder, self.like, self.meta)
+        except CheckpointError:
+            if step is None or step not in saved_steps(self.folder):
+                raise
         return restore(self.folder, self.like, self.meta, step=step)
 
     def due(self) -> bool:

@@ -21,7 +21,7 @@ from fedjax_het.experiment.lanes import losses, stacked
 from fedjax_het.experiment.pace import cohort_steps, paced
 from fedjax_het.experiment.values import complete, make, plain
 
-__all__ = ["Tuned", "from_json", "tune"]
+__all__ = ["Tuned", "check", "from_json", "tune"]
 
 STREAM = "tuning"
 """Of a seed's key: no draw of a tuning run is one of a final run, whatever its seed."""
@@ -110,6 +110,16 @@ def from_json(table: Mapping[str, Any], study: Study) -> Tuned:
         f"best, got scores of {len(scores)} and place {chosen!r}: {again}",
     )
     return Tuned(label, _built(study.entrants[label], candidates[chosen]), candidates, scores, chosen)
+
+
+def check(study: Study, entrant: Entrant) -> None:
+    """Raise what `tune` would raise before it compiles anything.
+
+    Raises:
+        ConfigError: no validation rows; see `grid`.
+    """
+    grid(study, entrant, study.config.tuning.candidates)
+    _check_rows(study)
 
 
 def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2) -> Tuned:

@@ -33,7 +33,7 @@ def balanced_accuracy() -> Metric:
     For logits [B, K] and labels [B]. A client with 90 rows of one class and 10 of another, all called the
     first, is 90 % accurate and 50 % balanced.
     """
-    return Metric(jax.tree_util.Partial(_right_by_class), jax.tree_util.Partial(_balanced))
+    return Metric(jax.tree_util.Partial(_right_by_class), jax.tree_util.Partial(_balanced), "classification")
 
 
 def class_accuracy(out: Array, y: Array, num_classes: int) -> Array:

@@ -26,4 +26,6 @@ def perplexity() -> Metric:
 
     Of a set of rows as a whole: the perplexity of the union is not the mean of the clients'.
     """
-    return Metric(jax.tree_util.Partial(_negative_log_likelihood), jax.tree_util.Partial(_exponential))
+    return Metric(
+        jax.tree_util.Partial(_negative_log_likelihood), jax.tree_util.Partial(_exponential), "tokens"
+    )

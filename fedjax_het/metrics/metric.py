@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from fedjax_het.typing import Array, Metrics
+from fedjax_het.typing import Array, Metrics, static
 
 __all__ = ["LOW_IS_GOOD", "Metric", "Ranking", "low_is_good", "row_means"]
 
@@ -34,10 +34,12 @@ class Metric:
             `jax.tree_util.Partial`, so that its numbers are leaves.
         value: (sums, count) -> {name: scalar}: the same tree summed over the set, and its number of rows, at
             least 1; a pytree callable.
+        task: the one it judges, see `pool.TASKS`; None for any; static.
     """
 
     rows: Any
     value: Any
+    task: str | None = static(default=None)
 
 
 @jax.tree_util.register_dataclass
@@ -49,10 +51,12 @@ class Ranking:
         rows: (out, y) -> tree of arrays [B, ...]; a pytree callable.
         value: (tree of arrays [R, ...], owner int32 [R], owners) -> {name: float [owners]}: one value for the
             rows of each owner; rows of owner `owners` and above are nobody's; a pytree callable.
+        task: the one it judges, see `pool.TASKS`; None for any; static.
     """
 
     rows: Any
     value: Any
+    task: str | None = static(default=None)
 
 
 def _means(sums: Metrics, count: Array) -> Metrics:

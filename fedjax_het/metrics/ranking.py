@@ -80,4 +80,4 @@ def auc() -> Ranking:
 
     It costs one sort a class; NaN for a set of rows of a single class.
     """
-    return Ranking(jax.tree_util.Partial(_log_odds), jax.tree_util.Partial(_macro))
+    return Ranking(jax.tree_util.Partial(_log_odds), jax.tree_util.Partial(_macro), "classification")

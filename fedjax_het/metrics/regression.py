@@ -27,7 +27,7 @@ def _root(sums: Array, count: Array) -> Metrics:
 
 def rmse() -> Metric:
     """sqrt(mean (out - y)^2) over rows and the target's entries: "rmse"."""
-    return Metric(jax.tree_util.Partial(_squares), jax.tree_util.Partial(_root))
+    return Metric(jax.tree_util.Partial(_squares), jax.tree_util.Partial(_root), "regression")
 
 
 def _moments(centre: Array, out: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -51,4 +51,4 @@ def r2(centre: Any = 0.0) -> Metric:
             depend on it, but float32 sums of squares far from zero lose their digits.
     """
     centre = jnp.asarray(centre, jnp.result_type(float))
-    return Metric(jax.tree_util.Partial(_moments, centre), jax.tree_util.Partial(_determination))
+    return Metric(jax.tree_util.Partial(_moments, centre), jax.tree_util.Partial(_determination), "regression")

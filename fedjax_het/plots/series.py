@@ -72,7 +72,7 @@ class Metric:
     @property
     def words(self) -> str:
         """The name, to begin a title with."""
-        words = "AUC" if self.name == "auc" else self.name.replace("_", " ")
+        words = {"auc": "AUC", "rmse": "RMSE", "r2": "R²"}.get(self.name, self.name.replace("_", " "))
         return f"{words[0].upper()}{words[1:]}"
 
 

@@ -1,6 +1,7 @@
 """Run folders: what is in them, going on, what is refused; and killed processes."""
 
 import json
+import shutil
 import subprocess
 import warnings
 from typing import NamedTuple
@@ -143,6 +144,28 @@ def test_going_back_to_an_earlier_save(done, tmp_path):
     same(resume(folder, step=2), first)
 
 
+def test_one_damaged_run_of_a_comparison_goes_back_alone(tmp_path, monkeypatch):
+    """The other run has no save of that round, and keeps what it has."""
+    folder = tmp_path / "both"
+    first = compare(config("checkpoint.seconds=1000"), folder=folder)
+    whole = folder / "local_only" / "seed-0" / "checkpoints"
+    assert saved_steps(whole) == (4,)
+    broken_run = folder / "fedavg" / "seed-0" / "checkpoints"
+    shutil.rmtree(broken_run)
+    monkeypatch.setattr(module._Saver, "due", lambda self: True)
+    same(resume(folder), first)
+    assert saved_steps(broken_run) == (2, 4)
+    newest = max(
+        (path for path in (broken_run / "4").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="--from 2"):
+        resume(folder)
+    before = sorted(path.stat().st_mtime_ns for path in whole.rglob("*"))
+    same(resume(folder, step=2), first)
+    assert sorted(path.stat().st_mtime_ns for path in whole.rglob("*")) == before, "it was not run again"
+
+
 def test_a_folder_of_something_else_is_not_touched(done, tmp_path):
     _, folder = done
     with pytest.raises(FileExistsError, match=r"(?s)holds another one.*fedjax-het resume.*rounds: 4 != 5"):
@@ -195,7 +218,7 @@ def test_a_disk_that_fills_up_on_the_way_is_told_and_the_run_goes_on(done, tmp_p
 def test_trackers_hear_of_every_round(tmp_path):
     heard = []
 
-    def trackers(label, seed):
+    def trackers(label, seed, done):
         return [lambda done, values: heard.append((label, seed, done, values))]
 
     run(config(), folder=tmp_path / "a", trackers=trackers)
