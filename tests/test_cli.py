@@ -105,7 +105,7 @@ def test_methods_are_those_of_the_table(capsys):
         (["--rounds", "0"], "rounds must be"),
         (["--seeds", "0"], "seeds must be >= 1, got 0"),
         (["client.alpha=1"], "did you mean"),
-        (["seed=[0]"], "did you mean seeds or clients.seed"),
+        (["seed=[0]"], "did you mean 'seeds' or clients.seed"),
         (['evaluation.metrics=["rmse"]'], "one that judges regression"),
         (["--tune", "clients.valid=0"], "set clients.valid=0.2"),
         (["clients.alhpa=1"], "did you mean 'alpha'"),

@@ -64,8 +64,8 @@ def check_metrics(metrics: Sequence[Any] | None, federation: Federation) -> None
         )
         require(
             metric.task != "classification" or spec.target_shape == (),
-            f"metrics must judge rows of labels {spec.target_shape}, got one for a single label a row: leave it "
-            "out",
+            f"metrics must judge rows of labels {spec.target_shape}, got one for a single label a row: leave "
+            "it out",
         )
 
 

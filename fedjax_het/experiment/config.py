@@ -268,6 +268,6 @@ def _stray(key: str, fields: Sequence[str], table: Mapping[str, Any]) -> str:
         if name in CHOICES[section] and key in CHOICES[section][name].options
     ]
     near = nearest(key, fields)
-    likely = [*([near.split("'")[1]] if near else []), *inside]
+    likely = [*([repr(near.split("'")[1])] if near else []), *inside]
     hint = f"did you mean {' or '.join(likely)}? " if likely else ""
     return f"{key} must be a key of a configuration, got {key!r}: {hint}It has {', '.join(fields)}"

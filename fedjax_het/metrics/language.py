@@ -26,6 +26,5 @@ def perplexity() -> Metric:
 
     Of a set of rows as a whole: the perplexity of the union is not the mean of the clients'.
     """
-    return Metric(
-        jax.tree_util.Partial(_negative_log_likelihood), jax.tree_util.Partial(_exponential), "tokens"
-    )
+    rows, value = jax.tree_util.Partial(_negative_log_likelihood), jax.tree_util.Partial(_exponential)
+    return Metric(rows, value, "tokens")

@@ -245,7 +245,7 @@ def test_damage_to_any_file_is_named_and_the_step_before_offered(tmp_path, harm)
         folder = tmp_path / str(number)
         shutil.copytree(tmp_path / "good", folder)
         harm(folder / file)
-        with pytest.raises(CheckpointError, match="step 10 is whole: pass step=10") as caught:
+        with pytest.raises(CheckpointError, match="step 10 is whole: resume with step=10") as caught:
             restore(folder, run_at(0)[0], meta_of(0))
         assert caught.value.previous == 10
         if file.name != steps.SUMS:

@@ -224,7 +224,7 @@ def test_metrics_of_another_task_are_refused():
     pool, federation = federation_of(rng.normal(size=(40, 3)), rng.normal(size=40), task="regression")
     algorithm = fh.algorithms.fedavg(fh.models.linear(pool), fh.local.sgd(0.1, batch_size=4))
     for metric in (fh.metrics.auc(), fh.metrics.perplexity(), fh.metrics.balanced_accuracy()):
-        with pytest.raises(ValueError, match="metrics must judge regression.*got one that judges"):
+        with pytest.raises(ValueError, match=r"metrics must judge regression.*got one that judges"):
             fh.simulate(algorithm, federation, key=jax.random.key(0), rounds=1, metrics=[metric])
     with pytest.raises(TypeError, match=r"metrics must be made by calls, got function.*fh\.metrics\.auc\(\)"):
         fh.simulate(algorithm, federation, key=jax.random.key(0), rounds=1, metrics=[fh.metrics.auc])
