@@ -24,19 +24,20 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 BUDGET = {
-    "conformance": 960,
-    "probes_checks": 240,
-    "engine": 240,
-    "algorithms": 240,
+    "conformance": 900,
+    "probes_checks": 200,
+    "engine": 320,
+    "algorithms": 200,
     "experiment": 360,
     "models": 180,
     "local": 120,
-    "(top)": 120,
+    "(top)": 160,
     "plots": 60,
     "metrics": 60,
     "analysis": 60,
     "heterogeneity": 60,
     "datasets": 60,
+    "bench": 60,
 }
 """Seconds that an area (a folder of tests) may take, all processes together: twice the time on 2 cores."""
 

@@ -145,3 +145,23 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
         assert main(["compare", *TINY, "--out", "stopped"]) == 130
     assert "fedjax-het resume stopped" in capsys.readouterr().err
     assert main(["resume", "stopped", "--quiet"]) == 0
+
+
+def test_tensorboard_files_are_written(tmp_path):
+    assert main(["run", *SMALL, "seeds=[0]", "--tensorboard", "--out", "mine", "--quiet"]) == 0
+    assert list((tmp_path / "mine" / "tensorboard" / "fedavg" / "seed-0").glob("events.*"))
+
+
+def test_a_missing_extra_is_told_before_anything_is_begun(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert main(["run", *SMALL, "--tensorboard", "--out", "mine"]) == 1
+    assert "pip install 'fedjax-het[track]'" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_piped_is_not_cut(capsys):
+    """The widest line of the summary stands in one piece, whatever the width of the terminal."""
+    assert main(["run", *SMALL, "seeds=[0, 1, 2]", "--out", "mine", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    header = next(line for line in out.splitlines() if "mean client accuracy" in line)
+    assert header.split()[0] == "round" and len(header) > 120
