@@ -13,7 +13,7 @@ from fedjax_het.check import require
 from fedjax_het.federation import Federation, FederationSpec, Rows, Transform
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import every_client
-from fedjax_het.typing import Array
+from fedjax_het.transforms import check_transforms, numbers
 
 __all__ = ["assemble", "flatten", "partition", "strata"]
 
@@ -71,14 +71,9 @@ def assemble(
         f"train must hold at least one row, got none for any of {clients} clients: give one client rows to "
         "train on",
     )
-    phases = 1
-    for leaf in jax.tree.leaves([transform.arguments for transform in transforms]):
-        require(
-            leaf.ndim >= 2 and leaf.shape[1] == clients,
-            f"transforms must have arguments of shape [T, {clients}, ...], got {leaf.shape}: "
-            "add a leading axis of phases, length 1 if they never change",
-        )
-        phases = max(phases, leaf.shape[0])
+    check_transforms(transforms, clients, pool.spec, pool.y.dtype, pool.x.dtype)
+    leaves = jax.tree.leaves([transform.arguments for transform in transforms])
+    phases = max((leaf.shape[0] for leaf in leaves), default=1)
     most_train, most_valid, most_test = (int(split.size.max()) for split in rows)
     return Federation(
         x=pool.x,
@@ -88,7 +83,7 @@ def assemble(
         test=rows[2],
         transforms=tuple(transforms),
         schedule=schedule,
-        truth={name: _truth(name, value) for name, value in (truth or {}).items()},
+        truth={name: numbers(name, value) for name, value in (truth or {}).items()},
         spec=FederationSpec(pool.spec, clients, phases, (most_train, most_valid, most_test)),
     )
 
@@ -189,10 +184,3 @@ def _rows(index: np.ndarray, sizes: np.ndarray) -> Rows:
     offset = np.cumsum(sizes) - sizes
     index = index if len(index) else np.zeros(1, np.int32)
     return Rows(jnp.asarray(index), jnp.asarray(offset[None], jnp.int32), jnp.asarray(sizes[None], jnp.int32))
-
-
-def _truth(name: str, value: Any) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"truth[{name!r}] must hold numbers, got dtype {array.dtype}: number the names")
-    return jnp.asarray(array)

@@ -87,12 +87,13 @@ class Transform:
 
     Attributes:
         arguments: arrays [T, N, ...], one entry a client (T = 1 if it never changes).
-        function: (x [B, ...], y [B, ...], arguments of the client) -> (x, y); static. Written for any leading
-            axes of x, it keeps shapes and dtypes.
+        function: (x [B, ...], y [B, ...], arguments of the client, row numbers of the pool int32 [B]) ->
+            (x, y); static. It keeps shapes and dtypes. The row numbers are for draws that belong to a row,
+            which must come out the same whenever it is taken.
     """
 
     arguments: PyTree
-    function: Callable[[Array, Array, PyTree], tuple[Array, Array]] = static()
+    function: Callable[[Array, Array, PyTree, Array], tuple[Array, Array]] = static()
 
     def of(self, phase: Array, client: Array) -> PyTree:
         """The arguments of these clients in `phase`."""
@@ -163,7 +164,7 @@ class Data:
         row = self.index.at[self.offset + inside].get(mode="clip")
         x, y = pool_rows(self.x, self.y, self.scale, row)
         for function, arguments in zip(self.functions, self.arguments):
-            x, y = function(x, y, arguments)
+            x, y = function(x, y, arguments, row)
         return Batch(x, y, counts.astype(jnp.result_type(float)), position)
 
     @property

@@ -63,7 +63,7 @@ def test_a_split_that_nobody_has_can_be_taken_from(source):
 
 
 def test_phases_come_from_the_transforms(source):
-    shift = Transform(jnp.zeros((3, 2, 3)), lambda x, y, a: (x + a, y))
+    shift = Transform(jnp.zeros((3, 2, 3)), lambda x, y, a, row: (x + a, y))
     assert assemble(source, [[0], [1]], transforms=[shift]).spec.phases == 3
 
 
@@ -91,7 +91,7 @@ def test_phases_come_from_the_transforms(source):
         ({"train": [[0]], "test": [[1], [2]]}, ValueError, "test must list all 1 clients of train, got 2"),
         ({"train": [[0]], "truth": {"name": ["a"]}}, TypeError, "truth\\['name'\\] must hold numbers"),
         (
-            {"train": [[0]], "transforms": [Transform(jnp.zeros((1, 2)), lambda x, y, a: (x, y))]},
+            {"train": [[0]], "transforms": [Transform(jnp.zeros((1, 2)), lambda x, y, a, row: (x, y))]},
             ValueError,
             "transforms must have arguments of shape \\[T, 1, ...\\], got \\(1, 2\\)",
         ),
@@ -345,8 +345,8 @@ def test_pooled_carries_out_transforms(monkeypatch, group):
     monkeypatch.setattr("fedjax_het.pooling.GROUP", group)
     images = np.arange(20, dtype=np.uint8).reshape(10, 2)
     source = pool(images, np.arange(10) % 2, num_classes=2)
-    shift = Transform(jnp.array([[1.0, 2.0, 3.0]]), lambda x, y, a: (x + a, y))
-    flip = Transform(jnp.array([[0, 1, 0]], jnp.int32), lambda x, y, a: (x, (y + a) % 2))
+    shift = Transform(jnp.array([[1.0, 2.0, 3.0]]), lambda x, y, a, row: (x + a, y))
+    flip = Transform(jnp.array([[0, 1, 0]], jnp.int32), lambda x, y, a, row: (x, (y + a) % 2))
     federation = assemble(source, [[0, 4], [1], [2, 3]], test=[[5], [], [6]], transforms=(shift, flip))
     one = pooled(federation)
     assert one.transforms == () and one.spec.capacity == (5, 0, 2)

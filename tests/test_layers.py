@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "fedjax_het"
 
 LAYERS = (
     "typing tree keys check permutation similarity extras columns",
-    "pool federation problem algorithm measure split assembly construct frames pooling",
+    "pool federation problem algorithm measure split assembly construct frames pooling transforms phases",
     "datasets heterogeneity models local metrics weighting",
     "algorithms engine analysis",
     "plots",

@@ -99,7 +99,7 @@ def test_nothing_is_pickled_and_numpy_reads_it(saved):
 
 def test_functions_are_refused_with_the_way_out(tmp_path):
     federation = ragged()
-    shift = Transform(jnp.zeros((1, 5, 3)), lambda x, y, a: (x + a, y))
+    shift = Transform(jnp.zeros((1, 5, 3)), lambda x, y, a, row: (x + a, y))
     moving = dataclasses.replace(federation, transforms=(shift,), schedule=jax.tree_util.Partial(jnp.sign))
     with pytest.raises(ValueError, match=r"data must have no transforms and schedule .*replace\(federation"):
         save_npz(tmp_path / "moving.npz", moving)

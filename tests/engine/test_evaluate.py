@@ -21,7 +21,7 @@ evaluate = jax.jit(fh.evaluate, static_argnames=("executor", "split"))
 many_rounds = jax.jit(block, static_argnames="rounds")
 
 
-def shifted_and_relabelled(x, y, arguments):
+def shifted_and_relabelled(x, y, arguments, row):
     """Each client's own scale and shift of x, and its own rotation of the labels."""
     scale, shift, turn = arguments
     return x * scale + jnp.broadcast_to(shift, x.shape), ((y + turn) % CLASSES).astype(y.dtype)

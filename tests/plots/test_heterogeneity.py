@@ -10,6 +10,7 @@ import pytest
 
 import fedjax_het as fh
 from fedjax_het.plots import client_sizes, label_counts, label_distribution
+from fedjax_het.typing import Array
 from plots.drawn import caption
 
 
@@ -21,7 +22,9 @@ def split_pool(sizes: tuple[int, ...] = (6, 0, 12), classes: int = 3, **options:
     return fh.from_index_lists(fh.pool(x, y, num_classes=classes), None, lists, test=0.0, **options)  # pyright: ignore
 
 
-def swapped(x: jnp.ndarray, y: jnp.ndarray, turn: jnp.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
+def swapped(
+    x: jnp.ndarray, y: jnp.ndarray, turn: jnp.ndarray, row: jnp.ndarray
+) -> tuple[jnp.ndarray, jnp.ndarray]:
     """Labels moved on by `turn`."""
     return x, (y + turn) % 3
 

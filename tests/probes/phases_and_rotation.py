@@ -20,7 +20,7 @@ SWITCH = 2
 """The first round of the second phase."""
 
 
-def rotate(x: Array, y: Array, angle: PyTree) -> tuple[Array, Array]:
+def rotate(x: Array, y: Array, angle: PyTree, row: Array) -> tuple[Array, Array]:
     """The first two features [..., d] turned by `angle` (scalar)."""
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     first, second = x[..., 0], x[..., 1]
