@@ -152,8 +152,8 @@ def transformed(
     for leaf in jax.tree.leaves(transform.arguments):
         require(
             leaf.shape[0] in (1, spec.phases),
-            f"transforms must have arguments for 1 or {spec.phases} phases, got {leaf.shape[0]}: it is as many as "
-            "the federation has, or 1 if nothing changes",
+            f"transforms must have arguments for 1 or {spec.phases} phases, got {leaf.shape[0]}: take as many "
+            "as the federation has, or 1 if nothing changes",
         )
     return dataclasses.replace(
         federation,

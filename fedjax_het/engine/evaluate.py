@@ -90,11 +90,10 @@ def _shared(
         counts = place < ends[-1]
         owner = jnp.where(counts, jnp.searchsorted(ends, place, side="right"), 0).astype(jnp.int32)
         start = offset[owner] + place - (ends[owner] - size[owner])
-        x, y = pool_rows(
-            federation.x, federation.y, federation.spec.pool.scale, index.at[start].get(mode="clip")
-        )
+        row = index.at[start].get(mode="clip")
+        x, y = pool_rows(federation.x, federation.y, federation.spec.pool.scale, row)
         for transform, argument in zip(federation.transforms, arguments):  # each row in its owner's context
-            x, y = _row_by_row(transform.function)(x, y, tree.take(argument, owner))
+            x, y = _row_by_row(transform.function)(x, y, tree.take(argument, owner), row)
         return x, y, jnp.where(counts, owner, owners)
 
     def score(place: Array) -> tuple[PyTree, Array]:
@@ -114,8 +113,8 @@ def _shared(
 def _row_by_row(function: Any) -> Any:
     """A client's transform applied to rows that each bring their own arguments."""
 
-    def one(x: Array, y: Array, argument: PyTree) -> tuple[Array, Array]:
-        x, y = function(x[None], y[None], argument)
+    def one(x: Array, y: Array, argument: PyTree, row: Array) -> tuple[Array, Array]:
+        x, y = function(x[None], y[None], argument, row[None])
         return x[0], y[0]
 
     return jax.vmap(one)

@@ -10,7 +10,6 @@ import pytest
 
 import fedjax_het as fh
 from fedjax_het.plots import client_sizes, label_counts, label_distribution
-from fedjax_het.typing import Array
 from plots.drawn import caption
 
 
