@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from fedjax_het.buffers import room, taken
 from fedjax_het.check import require
 from fedjax_het.federation import Federation, FederationSpec, Rows, Transform
 from fedjax_het.pool import Pool, expect_pool
-from fedjax_het.split import every_client
+from fedjax_het.split import Drawn, Held, every_client
 from fedjax_het.transforms import check_transforms, numbers
 
 __all__ = ["assemble", "flatten", "partition", "strata"]
@@ -23,9 +23,9 @@ LIMIT = 2**31 - 1
 
 def assemble(
     pool: Pool,
-    train: Sequence[Any],
-    valid: Sequence[Any] | None = None,
-    test: Sequence[Any] | None = None,
+    train: Sequence[Any] | Held,
+    valid: Sequence[Any] | Held | None = None,
+    test: Sequence[Any] | Held | None = None,
     *,
     truth: Mapping[str, Any] | None = None,
     transforms: Sequence[Transform] = (),
@@ -38,7 +38,7 @@ def assemble(
 
     Args:
         pool: the examples, M rows.
-        train: N arrays of row numbers, int [n_k], not all empty; empty ones are empty clients.
+        train: N arrays of row numbers, int [n_k], not all empty; empty ones are empty clients. Or a Held.
         valid: the same for validation; nobody has any if None.
         test: the same for testing; nobody has any if None.
         truth: what was done to make it, name -> numbers, array.
@@ -49,23 +49,23 @@ def assemble(
         The federation: one phase of rows, capacity the largest client of each split.
 
     Raises:
-        TypeError: `pool` is not a Pool, row numbers or truths that are not numbers.
+        TypeError: `pool` is not a Pool, row numbers or truths that are not numbers, a transform that is none.
         ValueError: no clients, no training rows, lists of different lengths, row numbers outside the pool,
-            more than 2**31 - 1 of them, transform arguments whose second axis is not N.
+            more than 2**31 - 1 of them, transform arguments whose second axis is not N, a transform that does
+            not keep shapes and dtypes.
     """
     expect_pool("pool", pool)
-    _listed("train", train)
-    clients = len(train)
+    clients = len(train.size if isinstance(train, Held) else _listed("train", train))
     require(clients > 0, "train must list at least one client, got none: pass one array of rows a client")
     rows = []
     for name, parts in (("train", train), ("valid", valid), ("test", test)):
-        parts = [()] * clients if parts is None else parts
-        _listed(name, parts)
+        held = flatten(name, [()] * clients if parts is None else parts, pool.num_rows)
         require(
-            len(parts) == clients,
-            f"{name} must list all {clients} clients of train, got {len(parts)}: give empty arrays to others",
+            len(held.size) == clients,
+            f"{name} must list all {clients} clients of train, got {len(held.size)}: give empty arrays to "
+            "others",
         )
-        rows.append(_rows(*flatten(name, parts, pool.num_rows)))
+        rows.append(_rows(held))
     require(
         int(rows[0].size.max()) > 0,
         f"train must hold at least one row, got none for any of {clients} clients: give one client rows to "
@@ -90,7 +90,7 @@ def assemble(
 
 def partition(
     pool: Pool,
-    parts: Sequence[np.ndarray],
+    parts: Sequence[np.ndarray] | Held | Drawn,
     *,
     test: float = 0.2,
     valid: float = 0.0,
@@ -102,20 +102,21 @@ def partition(
 
     Args:
         pool: the examples, M rows.
-        parts: N arrays of row numbers, int [n_k]: all that a client holds.
+        parts: N arrays of row numbers, int [n_k]: all that a client holds. Or a Held, or a Drawn.
         test: fraction of each client's rows held out for testing, stratified by label.
         valid: fraction for validation.
         seed: of the cut.
-        truth: see `assemble`.
+        truth: see `assemble`; the fractions are added as "cut", float [2]: valid, test.
         transforms: see `assemble`.
 
     Raises:
         TypeError: see `assemble`.
         ValueError: a fraction out of range, and see `assemble`.
     """
-    flatten("parts", parts, expect_pool("pool", pool).num_rows)
-    splits = every_client(strata(pool), parts, test=test, valid=valid, seed=seed)
-    return assemble(pool, *splits, truth=truth, transforms=transforms)
+    held = parts if isinstance(parts, Drawn) else flatten("parts", parts, expect_pool("pool", pool).num_rows)
+    splits = every_client(strata(pool), held, test=test, valid=valid, seed=seed)
+    cut = {"cut": np.array([valid, test], np.float32)}
+    return assemble(pool, *splits, truth={**(truth or {}), **cut}, transforms=transforms)
 
 
 def strata(pool: Pool) -> np.ndarray | None:
@@ -124,49 +125,48 @@ def strata(pool: Pool) -> np.ndarray | None:
     return pool.labels if labelled else None
 
 
-def flatten(name: str, parts: Sequence[Any], num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of row numbers as one array, checked.
+def flatten(name: str, parts: Sequence[Any] | Held, num_rows: int) -> Held:
+    """Lists of row numbers, one after the other, checked.
 
     Args:
         name: the argument's name, for messages.
-        parts: N arrays of row numbers.
+        parts: N arrays of row numbers; or a Held, which is checked too.
         num_rows: M.
-
-    Returns:
-        (index int32 [R], sizes int64 [N]).
 
     Raises:
         TypeError: row numbers that are not whole numbers.
         ValueError: a number outside 0..M-1, or too many of them.
     """
-    _listed(name, parts)
-    sizes = np.fromiter(map(len, parts), np.int64, len(parts))
-    total = int(sizes.sum())
-    require(
-        max(total, num_rows) <= LIMIT,
-        f"{name} must hold at most {LIMIT} rows, got {max(total, num_rows)}: row numbers are int32, "
-        "so make several federations",
-    )
-    held = [part for part in parts if len(part)]
-    flat = np.concatenate(held) if held else np.zeros(0, np.int32)
+    if not isinstance(parts, Held):
+        _listed(name, parts)
+        total = sum(map(len, parts))
+        require(max(total, num_rows) <= LIMIT, _too_many(name, max(total, num_rows)))
+        parts = Held.of(parts)
+    flat, sizes = parts
+    require(max(len(flat), num_rows) <= LIMIT, _too_many(name, max(len(flat), num_rows)))
     if flat.dtype.kind not in "iu" or flat.ndim != 1:
         raise TypeError(
             f"{name} must hold one-dimensional arrays of row numbers, got dtype {flat.dtype} and {flat.ndim} "
             "dimensions: turn masks into numbers with numpy.flatnonzero"
         )
-    wrong = (flat < 0) | (flat >= num_rows)
-    if wrong.any():
-        place = int(np.argmax(wrong))
+    if len(flat) and (flat.min() < 0 or flat.max() >= num_rows):
+        place = int(np.argmax((flat < 0) | (flat >= num_rows)))
         client = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
         raise ValueError(
             f"{name} must hold row numbers in 0..{num_rows - 1}, got {flat[place]} for client {client}: "
             "number the rows of the pool"
         )
-    return flat.astype(np.int32), sizes
+    return Held(flat.astype(np.int32, copy=False), sizes)
 
 
-def _listed(name: str, parts: Any) -> None:
-    """Raise unless `parts` is a list with one array of row numbers a client."""
+def _too_many(name: str, rows: int) -> str:
+    return (
+        f"{name} must hold at most {LIMIT} rows, got {rows}: row numbers are int32, so make several federations"
+    )
+
+
+def _listed(name: str, parts: Any) -> Any:
+    """`parts`, which must be a list with one array of row numbers a client."""
     form = f"{name} must be a list of arrays of row numbers, one a client"
     if not isinstance(parts, Collection) or isinstance(parts, (Mapping, Set, str, bytes)):
         remedy = f"pass list({name}.values())" if isinstance(parts, Mapping) else "pass a list of arrays"
@@ -178,9 +178,18 @@ def _listed(name: str, parts: Any) -> None:
                 f"{form}, got {type(part).__name__} for client {client}: pass one array a client, such as "
                 "[[0, 1], [2, 3]]"
             )
+    return parts
 
 
-def _rows(index: np.ndarray, sizes: np.ndarray) -> Rows:
-    offset = np.cumsum(sizes) - sizes
-    index = index if len(index) else np.zeros(1, np.int32)
-    return Rows(jnp.asarray(index), jnp.asarray(offset[None], jnp.int32), jnp.asarray(sizes[None], jnp.int32))
+def _rows(held: Held) -> Rows:
+    size = room((1, len(held.size)), np.int32)
+    size[0] = held.size
+    offset = size  # of nobody's rows: all zero
+    if len(held.index):
+        offset = room(size.shape, np.int32)
+        np.cumsum(held.size, out=offset[0], dtype=np.int32)
+        offset -= size
+        offset.flags.writeable = False
+    size.flags.writeable = False
+    index = held.index if len(held.index) else np.zeros(1, np.int32)
+    return Rows(taken(index), taken(offset), taken(size))

@@ -12,7 +12,7 @@ from fedjax_het.check import require, short
 from fedjax_het.federation import SPLITS, Federation
 from fedjax_het.pool import Pool, expect_pool, pool
 from fedjax_het.pooling import pooled
-from fedjax_het.split import every_client, fraction
+from fedjax_het.split import Held, every_client, fraction
 
 __all__ = ["assemble", "from_clients", "from_groups", "from_index_lists", "partition", "pooled"]
 
@@ -86,9 +86,9 @@ def from_clients(
         split: np.where([(k, split) in blocks for k in range(len(splits))], 0.0, share)
         for split, share in shares.items()
     }
-    train, *held_out = every_client(strata(source), given["train"], seed=seed, **cuts)
+    train, *held_out = every_client(strata(source), Held.of(given["train"]), seed=seed, **cuts)
     brought = (given["valid"], given["test"])
-    return assemble(source, train, *(list(map(_first_filled, a, b)) for a, b in zip(brought, held_out)))
+    return assemble(source, train, *(list(map(_first_filled, a, b.parts())) for a, b in zip(brought, held_out)))
 
 
 def _first_filled(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -177,7 +177,7 @@ def from_index_lists(
                 f"parts must list each row once, got row {row} {where}: "
                 "pass replacement=True if rows may be listed twice"
             )
-    return partition(source, [np.asarray(part, np.int64) for part in parts], test=test, valid=valid, seed=seed)
+    return partition(source, Held(flat, sizes), test=test, valid=valid, seed=seed)
 
 
 def from_groups(
@@ -222,8 +222,8 @@ def from_groups(
         _, client, sizes = np.unique(column, return_inverse=True, return_counts=True)
     except TypeError as error:
         raise TypeError(f"group must hold values that can be sorted, got {error}: use one type") from None
-    parts = np.split(np.argsort(client, kind="stable"), np.cumsum(sizes)[:-1])
-    return partition(source, parts, test=test, valid=valid, seed=seed)
+    held = Held(np.argsort(client, kind="stable"), sizes)
+    return partition(source, held, test=test, valid=valid, seed=seed)
 
 
 def _pool(x: Any, y: Any, facts: dict[str, Any]) -> Pool:

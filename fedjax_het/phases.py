@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.check import positive_int, require, whole
+from fedjax_het.check import positive_int, positive_ints, require, short, whole
 from fedjax_het.federation import SPLITS, Federation, Rows, Transform
-from fedjax_het.transforms import expect_federation, partly
-from fedjax_het.typing import Array, PyTree
+from fedjax_het.transforms import expect_federation, merged
+from fedjax_het.typing import Array
 
-__all__ = ["Season", "Switch", "of_one_phase", "phases", "season", "switch"]
+__all__ = [
+    "Season",
+    "Switch",
+    "of_one_phase",
+    "over_time",
+    "phases",
+    "same_clients",
+    "season",
+    "states_truth",
+    "switch",
+]
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # so that `jax.jit(schedule)` can hash it whatever its leaves
 class Switch:
     """A schedule: phase t begins at a round of its own, phase 0 at once.
 
@@ -35,51 +46,61 @@ class Switch:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # so that `jax.jit(schedule)` can hash it whatever its leaves
 class Season:
     """A schedule: phases follow each other in turn and begin again.
 
     Attributes:
         length: rounds of a phase, int32 scalar.
-        phases: T, int32 scalar.
+        phases: how many come again and again, int32 scalar.
+        once: how many come before them and never again, int32 scalar.
     """
 
     length: Array
     phases: Array
+    once: Array
 
     def __call__(self, round_: Array) -> Array:
-        """Which phase of the current turn, int32 scalar."""
-        return (round_ // self.length % self.phases).astype(jnp.int32)
+        """Which phase the round is in, int32 scalar."""
+        turn = round_ // self.length
+        again = self.once + (turn - self.once) % self.phases
+        return jnp.where(turn < self.once, turn, again).astype(jnp.int32)
 
 
 def switch(at: Sequence[int]) -> Switch:
     """The schedule in which phase t begins at round at[t - 1].
 
     Args:
-        at: T - 1 whole numbers >= 0, ascending.
+        at: T - 1 whole numbers >= 0, ascending. Of phases that begin in the same round the last one counts.
 
     Raises:
         TypeError: not whole numbers.
         ValueError: negative rounds, or a round before the one in front of it.
     """
-    rounds = whole("at", list(at) if isinstance(at, (list, tuple)) else at, least=0, remedy="rounds begin at 0")
-    told = np.asarray(rounds)
+    told = np.array(positive_ints("at", at, least=0, remedy="rounds begin at 0"), np.int64)
     require(
-        told.ndim == 1 and bool(np.all(np.diff(told) >= 0)),
-        f"at must list rounds in ascending order, got {told.tolist()}: sort them",
+        bool(np.all(np.diff(told) >= 0)),
+        f"at must list rounds in ascending order, got {short(told.tolist())}: sort them",
     )
-    return Switch(rounds)
+    return Switch(whole("at", told, least=0, remedy="rounds are int32"))
 
 
-def season(length: int, phases: int) -> Season:
-    """The schedule in which T phases of `length` rounds each follow each other again and again.
+def season(length: int, phases: int, *, once: int = 0) -> Season:
+    """The schedule in which phases of `length` rounds each follow each other again and again.
+
+    Args:
+        length: rounds of a phase.
+        phases: how many come again and again.
+        once: how many come before them, each once: phases 0 to once - 1.
 
     Raises:
-        TypeError, ValueError: not whole numbers >= 1.
+        TypeError: not whole numbers.
+        ValueError: below 1 (0 for `once`).
     """
     length = positive_int("length", length, remedy="it is the rounds of a phase, such as 10")
     phases = positive_int("phases", phases, remedy="it is how many there are")
-    return Season(jnp.asarray(length, jnp.int32), jnp.asarray(phases, jnp.int32))
+    once = positive_int("once", once, least=0, remedy="it is how many do not come again")
+    return Season(whole("length", length), whole("phases", phases), whole("once", once, least=0))
 
 
 def of_one_phase(name: str, federation: Any) -> Federation:
@@ -97,107 +118,168 @@ def of_one_phase(name: str, federation: Any) -> Federation:
     return held
 
 
-def phases(states: Sequence[Federation], schedule: Any) -> Federation:
+def same_clients(name: str, state: Federation, other: str, first: Federation) -> None:
+    """Raise unless `state` has the clients and the pool of `first`.
+
+    Args:
+        name: what `state` is, for the message.
+        state: a federation.
+        other: what `first` is, for the message.
+        first: a federation.
+
+    Raises:
+        ValueError: other clients, or another pool.
+    """
+    require(
+        state.num_clients == first.num_clients,
+        f"{name} must have the {first.num_clients} clients of {other}, got {state.num_clients}: keep them all",
+    )
+    pairs = [(state.x, first.x), (state.y, first.y)]
+    require(
+        state.spec.pool == first.spec.pool
+        and all(a is b or (a.shape == b.shape and bool(jnp.all(a == b))) for a, b in pairs),
+        f"{name} must have the pool of {other}, got another one, {state.spec.pool.name!r} of "
+        f"{state.x.shape[0]} rows: make both from one pool",
+    )
+
+
+def phases(states: Sequence[Federation], schedule: Any, *, which: Any = None) -> Federation:
     """One federation whose clients are in `states[t]` during phase t.
 
     Rows that two states share are stored once, and so are their transforms. A transform that only some states
-    have is switched off in the phases of the others.
+    have is switched off in the others.
 
     Args:
-        states: T federations of one phase each, of the same clients over one pool.
-        schedule: round -> phase, such as `switch` or `season`; a pytree callable.
+        states: federations of one phase each, of the same clients over one pool.
+        schedule: round -> phase, such as `switch` or `season`: a pytree callable, or a plain function.
+        which: the state that each client is in, phase by phase, int [T, N]; by default everybody is in
+            states[t] in phase t.
 
     Returns:
-        The federation; truth: the first state's, and for phase t that of state t where it differs, under
-        "phase t/name".
+        The federation; truth: the first state's, and what differs from it in state s under "state s/name".
 
     Raises:
-        TypeError: no federations.
-        ValueError: no states, other clients or another pool, a state that has phases of its own.
+        TypeError: no federations, a schedule that is no function, a `which` that is no whole numbers.
+        ValueError: no states, other clients or another pool, a state that has phases of its own, a schedule of
+            another number of phases, a `which` of another shape or of states that there are not.
     """
+    if not isinstance(states, Sequence):
+        raise TypeError(f"states must be a list of federations, got {type(states).__name__}: pass one a phase")
     require(len(states) > 0, "states must list at least one federation, got none: pass one a phase")
-    held = [of_one_phase(f"states[{t}]", state) for t, state in enumerate(states)]
+    held = [of_one_phase(f"states[{s}]", state) for s, state in enumerate(states)]
     first = held[0]
-    for t, state in enumerate(held):
-        same = state.spec.pool == first.spec.pool and state.num_clients == first.num_clients
-        require(
-            same and state.x.shape == first.x.shape,
-            f"states[{t}] must have the clients and the pool of states[0], got {state.num_clients} clients of "
-            f"{state.spec.pool.name!r} for {first.num_clients} of {first.spec.pool.name!r}: make all from one",
+    for s, state in enumerate(held[1:], 1):
+        same_clients(f"states[{s}]", state, "states[0]", first)
+    choice = None if which is None else _choice(which, len(held), first.num_clients)
+    rows = {split: _joined([state.rows(split) for state in held]) for split in SPLITS}
+    transforms = merged([state.transforms for state in held], first.num_clients)
+    if choice is not None:
+        rows = {
+            split: Rows(each.index, _chosen(each.offset, choice), _chosen(each.size, choice))
+            for split, each in rows.items()
+        }
+        chosen = functools.partial(_chosen, choice=choice)
+        transforms = tuple(
+            Transform(jax.tree.map(chosen, each.arguments), each.function) for each in transforms
         )
-    truth = dict(first.truth)
-    for t, state in enumerate(held[1:], 1):
-        changed = {name: value for name, value in state.truth.items() if first.truth.get(name) is not value}
-        truth |= {f"phase {t}/{name}": value for name, value in changed.items()}
-    capacity = tuple(int(most) for most in np.max([state.spec.capacity for state in held], axis=0))
+    count = len(held) if choice is None else len(choice)
+    return over_time(first, schedule, count, rows=rows, transforms=transforms, truth=states_truth(held))
+
+
+def states_truth(states: Sequence[Federation]) -> dict[str, Array]:
+    """What is recorded of the first state, and under "state s/name" what is not the same in state s."""
+    truth = dict(states[0].truth)
+    for s, state in enumerate(states[1:], 1):
+        for name, value in state.truth.items():
+            if name not in truth or not np.array_equal(truth[name], value):
+                truth[f"state {s}/{name}"] = value
+    return truth
+
+
+def over_time(
+    federation: Federation,
+    schedule: Any,
+    phases: int,
+    *,
+    rows: Mapping[str, Rows],
+    truth: Mapping[str, Array],
+    transforms: tuple[Transform, ...] | None = None,
+) -> Federation:
+    """`federation` with rows that change over time: what all that makes phases ends in.
+
+    Args:
+        federation: any.
+        schedule: see `phases`.
+        phases: T.
+        rows: new rows by split, offset and size [T or 1, N]; other splits keep theirs.
+        truth: all of it.
+        transforms: all of them, arguments [T or 1, N, ...]; those of `federation` if None.
+
+    Raises:
+        TypeError: a schedule that is no function.
+        ValueError: a schedule of another number of phases, or one that does not return a scalar.
+    """
+    if not callable(schedule):
+        raise TypeError(
+            f"schedule must be a function of the round, got {short(schedule)}: pass switch([10]), say"
+        )
+    told = phases
+    if isinstance(schedule, Switch):
+        told = schedule.at.shape[0] + 1
+    elif isinstance(schedule, Season):
+        told = int(schedule.once) + int(schedule.phases)
+    require(told == phases, f"schedule must be of {phases} phases, got one of {told}: make it for as many")
+    if jax.tree_util.all_leaves([schedule]):  # a plain function, which could not be an argument of a program
+        schedule = jax.tree_util.Partial(schedule)
+    out = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
+    require(shapes == [()], f"schedule must return one whole number, got shapes {shapes}: return the phase")
+    new = {split: rows.get(split, federation.rows(split)) for split in SPLITS}
+    train, valid, test = (int(each.size.max()) for each in new.values())
     return dataclasses.replace(
-        first,
-        **{split: _joined([state.rows(split) for state in held]) for split in SPLITS},
-        transforms=_merged([state.transforms for state in held], first.num_clients),
+        federation,
+        **new,
+        transforms=federation.transforms if transforms is None else transforms,
         schedule=schedule,
-        truth=truth,
-        spec=dataclasses.replace(first.spec, phases=len(held), capacity=capacity),
+        truth=dict(truth),
+        spec=dataclasses.replace(federation.spec, phases=phases, capacity=(train, valid, test)),
     )
 
 
 def _joined(rows: Sequence[Rows]) -> Rows:
-    """The rows of all phases; an index that two of them share is stored once."""
+    """The rows of all states; an index that two of them share is stored once."""
+    first = rows[0]
+    leaves = [jax.tree.leaves(each) for each in rows]
+    if all(leaf is same for each in leaves for leaf, same in zip(each, leaves[0])):
+        return first
     begins, kept, total = {}, [], 0
     for each in rows:
         if id(each.index) not in begins:
             begins[id(each.index)] = total
             kept.append(each.index)
             total += each.index.shape[0]
-    require(total < 2**31, f"states must hold less than 2**31 rows together, got {total}: take fewer phases")
+    require(total < 2**31, f"states must hold less than 2**31 rows together, got {total}: take fewer states")
     offset = [each.offset + jnp.asarray(begins[id(each.index)], jnp.int32) for each in rows]
     index = kept[0] if len(kept) == 1 else jnp.concatenate(kept)
     return Rows(index, jnp.concatenate(offset), jnp.concatenate([each.size for each in rows]))
 
 
-def _merged(chains: Sequence[tuple[Transform, ...]], clients: int) -> tuple[Transform, ...]:
-    """One chain of transforms for all phases: what all begin with, then what each adds, where it is."""
-    common = 0
-    while all(len(chain) > common for chain in chains) and _alike([chain[common] for chain in chains]):
-        common += 1
-    merged = [_stacked([chain[place] for chain in chains]) for place in range(common)]
-    added: list[list[tuple[int, Transform]]] = []
-    for t, chain in enumerate(chains):
-        place = 0
-        for transform in chain[common:]:
-            while place < len(added) and not _alike([added[place][0][1], transform]):
-                place += 1
-            if place == len(added):
-                added.append([])
-            added[place].append((t, transform))
-            place += 1
-    dtype = jnp.result_type(float)
-    for held in added:
-        on = {t: transform for t, transform in held}
-        whole_time = _stacked([on.get(t, held[0][1]) for t in range(len(chains))])
-        share = jnp.asarray([[1.0 if t in on else 0.0] for t in range(len(chains))], dtype)
-        salt = jnp.zeros((1, clients), jnp.uint32)
-        merged.append(partly(whole_time, jnp.broadcast_to(share, (len(chains), clients)), salt))
-    return tuple(merged)
+def _choice(which: Any, states: int, clients: int) -> np.ndarray:
+    """`which`, checked, int [T, N]."""
+    choice = np.asarray(which)
+    if choice.dtype.kind not in "iu":
+        raise TypeError(f"which must hold whole numbers, got {short(which)}: number the states from 0")
+    require(
+        choice.ndim == 2 and len(choice) > 0 and choice.shape[1] == clients,
+        f"which must have shape [T, {clients}], got {choice.shape}: give each client a state in each phase",
+    )
+    require(
+        choice.min() >= 0 and choice.max() < states,
+        f"which must hold states 0..{states - 1}, got {choice.min()}..{choice.max()}: number them from 0",
+    )
+    return choice
 
 
-def _alike(transforms: Sequence[Transform]) -> bool:
-    """Whether they are the same function of arguments of the same shapes."""
-
-    def kind(transform: Transform) -> tuple[Any, ...]:
-        leaves, structure = jax.tree.flatten(transform.arguments)
-        return transform.function, structure, [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
-
-    return all(kind(transform) == kind(transforms[0]) for transform in transforms[1:])
-
-
-def _stacked(transforms: Sequence[Transform]) -> Transform:
-    """One transform whose arguments change from phase to phase, if they do."""
-    if all(transform is transforms[0] for transform in transforms):
-        return transforms[0]
-
-    def stack(*leaves: Array) -> Array:
-        same = all(leaf is leaves[0] for leaf in leaves)
-        return leaves[0] if same and leaves[0].shape[0] == 1 else jnp.concatenate(leaves)
-
-    arguments: PyTree = jax.tree.map(stack, *(transform.arguments for transform in transforms))
-    return Transform(arguments, transforms[0].function)
+def _chosen(leaf: Array, choice: np.ndarray) -> Array:
+    """leaf[choice[t, k], k] of [S, N, ...] as [T, N, ...]; what is the same in all states stays one entry."""
+    return leaf if leaf.shape[0] == 1 else leaf[choice, np.arange(choice.shape[1])]

@@ -12,22 +12,64 @@ The rule, for a client of n rows:
 3. Rows. Within a label the rows are shuffled and dealt to test, valid and train in this order. Each part
    then lists its rows in the order in which the client held them.
 
-A client's shuffle comes from (seed, client) alone, so it does not depend on who else is there.
+A row's place in the shuffle is hashed from (seed, client, how many rows the client holds before it), so a
+client's cut does not depend on who else is there.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjax_het.buffers import room
 from fedjax_het.check import positive_int, require, short
 
-__all__ = ["every_client", "fraction", "generator", "stratified"]
+__all__ = ["Drawn", "Held", "chunks", "every_client", "fraction", "generator", "hashed"]
 
-Parts = list[np.ndarray]
+CHUNK = 1 << 17
+"""Rows that are cut at a time: what is needed meanwhile is a few megabytes."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Held(NamedTuple):
+    """Which rows each client holds, one client after the other.
+
+    Attributes:
+        index: row numbers, int32 [R].
+        size: rows of each client, int64 [N].
+    """
+
+    index: np.ndarray
+    size: np.ndarray
+
+    def parts(self) -> list[np.ndarray]:
+        """One array of row numbers a client."""
+        ends = np.cumsum(self.size)
+        return [self.index[start:end] for start, end in zip((ends - self.size).tolist(), ends.tolist())]
+
+    @classmethod
+    def of(cls, parts: Sequence[Any]) -> Held:
+        """From N arrays of row numbers."""
+        size = np.fromiter(map(len, parts), np.int64, len(parts))
+        filled = [part for part in parts if len(part)]
+        return cls(np.concatenate(filled) if filled else np.zeros(0, np.int32), size)
+
+
+class Drawn(NamedTuple):
+    """The same, of clients whose rows are drawn when they are asked for, some clients at a time.
+
+    Attributes:
+        size: rows of each client, int64 [N].
+        draw: clients, a slice -> their row numbers, one client after the other, int32; called once for each
+            of the slices that `split` makes, in order.
+    """
+
+    size: np.ndarray
+    draw: Callable[[slice], np.ndarray]
 
 
 def generator(seed: int, name: str, *identity: int) -> np.random.Generator:
@@ -48,76 +90,81 @@ def generator(seed: int, name: str, *identity: int) -> np.random.Generator:
     return np.random.default_rng((seed, zlib.crc32(name.encode()), *identity))
 
 
-def stratified(
-    labels: np.ndarray | None,
-    rows: Any,
-    fractions: tuple[float, float],
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut one client's rows; the rule stands at the top of this module.
+def hashed(word: Any, number: np.ndarray) -> np.ndarray:
+    """Random 64-bit words that belong to `number` under `word` (uint64, broadcast), of the shape of `number`.
 
-    Args:
-        labels: labels of the whole pool [M], or None for a plain shuffle (regression).
-        rows: the client's row numbers, int [n]; n = 0 gives three empty parts.
-        fractions: (valid, test), each in [0, 1), their sum below 1; train gets the rest.
-        rng: where the shuffle comes from; n uniform numbers are drawn.
-
-    Returns:
-        (train, valid, test): row numbers, int64; together each entry of `rows` exactly once.
-
-    Raises:
-        ValueError: a fraction out of range.
+    Reference: the output function of SplitMix64, Steele, Lea, Flood, OOPSLA 2014.
     """
-    valid, test = fractions
-    rows = np.asarray(rows, dtype=np.int64)
-    own = None if labels is None else np.asarray(labels)[rows]
-    part = _deal(own, np.array([len(rows)]), rng.random(len(rows)), *_fractions(valid, test, 1))
-    return rows[part == 0], rows[part == 1], rows[part == 2]
+    z = word + (number.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def every_client(
     labels: np.ndarray | None,
-    parts: Sequence[np.ndarray],
+    held: Held | Drawn,
     *,
     test: float | np.ndarray,
     valid: float | np.ndarray,
     seed: int,
-) -> tuple[Parts, Parts, Parts]:
-    """`stratified` for all clients at once; client k draws from `generator(seed, "split", k)`.
+) -> tuple[Held, Held, Held]:
+    """Cut every client's rows; the rule stands at the top of this module.
 
     Args:
-        labels: labels of the whole pool [M], or None for plain shuffles.
-        parts: N arrays of row numbers, int [n_k].
+        labels: labels of the whole pool, int [M], or None for plain shuffles.
+        held: what each client has.
         test: fraction of each client's rows to hold out for testing, a number or float [N].
         valid: fraction for validation, a number or float [N].
         seed: whole number >= 0.
 
     Returns:
-        (train, valid, test): a list of N arrays of row numbers each.
+        (train, valid, test).
 
     Raises:
+        TypeError: a fraction that is no number, a seed that is not whole.
         ValueError: a fraction out of range, a negative seed.
     """
-    valid_share, test_share = _fractions(valid, test, len(parts))
-    generator(seed, "split")
-    held = [np.asarray(part, dtype=np.int64) for part in parts]
-    if not (valid_share.any() or test_share.any()):
-        return held, [np.zeros(0, np.int64)] * len(held), [np.zeros(0, np.int64)] * len(held)
-    sizes = np.fromiter(map(len, held), np.int64, len(held))
-    rows = np.concatenate(held)
-    keys = np.concatenate([generator(seed, "split", k).random(n) for k, n in enumerate(sizes.tolist())])
-    part = _deal(None if labels is None else labels[rows], sizes, keys, valid_share, test_share)
-    client = np.repeat(np.arange(len(held)), sizes)
-    train, validation, testing = (
-        _slices(rows[part == which], np.bincount(client[part == which], minlength=len(held)))
-        for which in range(3)
+    clients = len(held.size)
+    valid_share, test_share = fraction("valid", valid, clients), fraction("test", test, clients)
+    require(
+        bool(np.all(valid_share + test_share < 1)),
+        f"valid + test must be < 1, got {short(valid)} + {short(test)}: leave rows to train on",
     )
+    word = generator(seed, "split").integers(0, 2**64, dtype=np.uint64)
+    num_valid, num_test = _sizes(held.size, valid_share, test_share)
+    sizes = held.size - num_valid - num_test, num_valid, num_test
+    whole = not (num_valid.any() or num_test.any())
+    if whole and isinstance(held, Held):
+        none = Held(np.zeros(0, np.int32), np.zeros(clients, np.int64))
+        return held, none, none
+    out = [room(int(size.sum()), np.int32) for size in sizes]
+    filled = [0, 0, 0]
+    for client, rows in chunks(held.size):
+        index = held.index[rows] if isinstance(held, Held) else held.draw(client)
+        if whole:
+            out[0][rows] = index
+            continue
+        own = None if labels is None else labels[index]
+        part = _deal(own, held.size[client], num_valid[client], num_test[client], client.start, word)
+        for which in range(3):
+            chosen = index[part == which]
+            out[which][filled[which] : filled[which] + len(chosen)] = chosen
+            filled[which] += len(chosen)
+    for index in out:
+        index.flags.writeable = False
+    train, validation, testing = (Held(index, size) for index, size in zip(out, sizes))
     return train, validation, testing
 
 
-def _slices(flat: np.ndarray, sizes: np.ndarray) -> Parts:
-    ends = np.cumsum(sizes)
-    return [flat[start:end] for start, end in zip((ends - sizes).tolist(), ends.tolist())]
+def chunks(size: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """(clients, rows) of at most `CHUNK` rows at a time, or of one larger client."""
+    ends = np.cumsum(size)
+    first, done = 0, 0
+    while first < len(size):
+        last = max(first + 1, int(np.searchsorted(ends, done + CHUNK, side="right")))
+        yield slice(first, last), slice(done, int(ends[last - 1]))
+        first, done = last, int(ends[last - 1])
 
 
 def fraction(name: str, value: Any, clients: int) -> np.ndarray:
@@ -151,57 +198,80 @@ def fraction(name: str, value: Any, clients: int) -> np.ndarray:
     return np.broadcast_to(share, (clients,))
 
 
-def _fractions(valid: Any, test: Any, clients: int) -> tuple[np.ndarray, np.ndarray]:
-    shares = fraction("valid", valid, clients), fraction("test", test, clients)
-    require(
-        bool(np.all(shares[0] + shares[1] < 1)),
-        f"valid + test must be < 1, got {short(valid)} + {short(test)}: leave rows to train on",
-    )
-    return shares
-
-
 def _sizes(size: np.ndarray, valid: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many rows of each client [N] go to valid and to test."""
-    exact = size[:, None] * np.stack([1 - valid - test, test, valid], axis=1)
-    counts = np.floor(exact).astype(np.int64)
-    remainder = np.round(exact - counts, 9)
-    rank = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1)
-    counts += rank < (size - counts.sum(1))[:, None]
-    train, held_test, held_valid = counts.T
-    short = (train == 0) & (size > 0)
-    from_valid = short & (held_valid >= held_test)
-    return held_valid - from_valid, held_test - (short & ~from_valid)
+    """How many rows of each client [N] go to valid and to test, int32."""
+    out = np.zeros((2, len(size)), np.int32)
+    for start in range(0, len(size), CHUNK):
+        some = slice(start, start + CHUNK)
+        own = size[some]
+        exact = own[:, None] * np.stack([1 - valid[some] - test[some], test[some], valid[some]], axis=1)
+        counts = np.floor(exact).astype(np.int64)
+        remainder = np.round(exact - counts, 9)
+        rank = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1)
+        counts += rank < (own - counts.sum(1))[:, None]
+        train, held_test, held_valid = counts.T
+        short_of = (train == 0) & (own > 0)
+        from_valid = short_of & (held_valid >= held_test)
+        out[0, some] = held_valid - from_valid
+        out[1, some] = held_test - (short_of & ~from_valid)
+    return out[0], out[1]
 
 
 def _deal(
-    labels: np.ndarray | None, size: np.ndarray, keys: np.ndarray, valid: np.ndarray, test: np.ndarray
+    labels: np.ndarray | None,
+    size: np.ndarray,
+    num_valid: np.ndarray,
+    num_test: np.ndarray,
+    first: int,
+    word: np.uint64,
 ) -> np.ndarray:
-    """0 (train), 1 (valid) or 2 (test) for each row of clients that lie one after the other, int8 [R]."""
+    """0 (train), 1 (valid) or 2 (test) for each row of some clients that lie one after the other, int8 [R].
+
+    Args:
+        labels: of these rows, or None.
+        size: rows of each of the clients.
+        num_valid: of them for validation.
+        num_test: of them for testing.
+        first: number of the first of the clients.
+        word: what the shuffle comes from.
+    """
     client = np.repeat(np.arange(len(size)), size)
-    num_valid, num_test = _sizes(size, valid, test)
-    shuffled = np.lexsort((keys, client))
-    label = np.zeros(len(client), np.int64) if labels is None else np.unique(labels, return_inverse=True)[1]
-    code = (client * (label.max(initial=0) + 1) + label)[shuffled]
-    _, first, group, count = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
-    appearance = np.argsort(first)
-    count, group = count[appearance], np.argsort(appearance)[group]
-    owner = client[shuffled][first[appearance]]
-    for_test = _quotas(count, owner, num_test, size)
-    for_valid = _quotas(count - for_test, owner, num_valid, size - num_test)
-    order = np.argsort(group, kind="stable")
-    place = np.arange(len(client)) - np.repeat(np.cumsum(count) - count, count)
-    part = np.zeros(len(client), np.int8)
-    part[shuffled[order]] = np.where(
-        place < np.repeat(for_test, count), 2, place < np.repeat(for_test + for_valid, count)
-    )
+    place = np.arange(len(client)) - np.repeat(np.cumsum(size) - size, size)
+    draw = hashed(hashed(word, np.arange(first, first + len(size)))[client], place)
+    classes = 1 if labels is None else int(labels.max(initial=0)) + 1
+    code = client if labels is None else client * classes + labels
+    order = _sorted(code, draw, len(size) * classes)
+    code, draw = code[order], draw[order]
+    begins = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]]) if len(code) else [])
+    count = np.diff(np.append(begins, len(code)))
+    owner = code[begins] // classes
+    # the first draw of a label's rows says where the label stands among the client's shuffled rows
+    for_test = _quotas(count, owner, num_test, size, draw[begins])
+    for_valid = _quotas(count - for_test, owner, num_valid, size - num_test, draw[begins])
+    place = np.arange(len(code)) - np.repeat(begins, count)
+    part = np.zeros(len(code), np.int8)
+    dealt = (place < np.repeat(for_test + for_valid, count)).astype(np.int8)
+    part[order] = dealt + (place < np.repeat(for_test, count))
     return part
 
 
-def _quotas(count: np.ndarray, owner: np.ndarray, total: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _sorted(code: np.ndarray, draw: np.ndarray, codes: int) -> np.ndarray:
+    """The order by code, then by draw."""
+    bits = max(1, (codes - 1).bit_length())
+    if bits > 24:  # too few bits would be left of the draw to tell a client's rows apart
+        return np.lexsort((draw, code))
+    return np.argsort((code.astype(np.uint64) << np.uint64(64 - bits)) | (draw >> np.uint64(bits)))
+
+
+def _quotas(
+    count: np.ndarray, owner: np.ndarray, total: np.ndarray, size: np.ndarray, tie: np.ndarray
+) -> np.ndarray:
     """Largest-remainder shares of total[k] over the groups of client k, whose counts add up to size[k]."""
-    share, remainder = np.divmod(count * total[owner], size[owner])
+    if not total.any():
+        return np.zeros_like(count)
+    share, remainder = np.divmod(count * total[owner], np.maximum(size, 1)[owner])
     missing = total - np.bincount(owner, share, len(total)).astype(np.int64)
-    order = np.lexsort((-remainder, owner))
+    order = np.lexsort((tie, -remainder, owner))
     groups = np.bincount(owner, minlength=len(total))
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(groups) - groups, groups)
     share[order] += rank < missing[owner[order]]

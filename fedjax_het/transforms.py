@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_het.buffers import taken
 from fedjax_het.check import require
 from fedjax_het.federation import Federation, Transform
 from fedjax_het.permutation import scramble
@@ -19,6 +21,7 @@ from fedjax_het.typing import Array, Bound, PyTree
 __all__ = [
     "check_transforms",
     "expect_federation",
+    "merged",
     "numbers",
     "partly",
     "recorded",
@@ -68,9 +71,10 @@ def check_transforms(
                 "fh.Transform(arguments, function)"
             )
         for leaf in jax.tree.leaves(transform.arguments):
+            shape = np.shape(leaf)
             require(
-                leaf.ndim >= 2 and leaf.shape[1] == clients,
-                f"transforms must have arguments of shape [T, {clients}, ...], got {leaf.shape}: "
+                len(shape) >= 2 and shape[1] == clients,
+                f"transforms must have arguments of shape [T, {clients}, ...], got {shape}: "
                 "add a leading axis of phases, length 1 if they never change",
             )
         _keeps(transform, spec, target, features)
@@ -103,8 +107,9 @@ def _keeps(transform: Transform, spec: PoolSpec, target: Any, features: Any) -> 
 
 
 def times(truth: Mapping[str, Any], name: str) -> int:
-    """How often `name` has been recorded, with its numbered successors."""
-    return sum(key == name or key.startswith(f"{name}/") for key in truth)
+    """How often `name` has been recorded, in whatever state of the clients, with its numbered successors."""
+    named = re.compile(rf"(state \d+/)?{re.escape(name)}(/\d+)?")
+    return sum(named.fullmatch(key) is not None for key in truth)
 
 
 def recorded(truth: Mapping[str, Any], **new: Any) -> dict[str, Array]:
@@ -115,8 +120,11 @@ def recorded(truth: Mapping[str, Any], **new: Any) -> dict[str, Array]:
     """
     told = dict(truth)
     for name, value in new.items():
-        many = times(truth, name)
-        told[name if not many else f"{name}/{many + 1}"] = numbers(name, value)
+        key, number = name, 1
+        while key in told:
+            number += 1
+            key = f"{name}/{number}"
+        told[key] = numbers(name, value)
     return told
 
 
@@ -129,7 +137,7 @@ def numbers(name: str, value: Any) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"truth[{name!r}] must hold numbers, got dtype {array.dtype}: number the names")
-    return jnp.asarray(array)
+    return taken(array)
 
 
 def transformed(
@@ -149,6 +157,7 @@ def transformed(
     expect_federation("federation", federation)
     spec = federation.spec
     check_transforms([transform], spec.num_clients, spec.pool, federation.y.dtype, federation.x.dtype)
+    transform = Transform(jax.tree.map(jnp.asarray, transform.arguments), transform.function)
     for leaf in jax.tree.leaves(transform.arguments):
         require(
             leaf.shape[0] in (1, spec.phases),
@@ -198,3 +207,63 @@ def _partly(
         return jnp.where(changed.reshape(-1, *[1] * (before.ndim - 1)), after, before)
 
     return choose(new[0], x), choose(new[1], y)
+
+
+def merged(chains: Sequence[tuple[Transform, ...]], clients: int) -> tuple[Transform, ...]:
+    """One chain that does in phase t what `chains[t]` does: what all begin with, then what some of them add.
+
+    Args:
+        chains: transforms of T states of the same clients, arguments [1, N, ...].
+        clients: N.
+
+    Returns:
+        Transforms with arguments [T, N, ...], or [1, N, ...] where nothing changes. One that some chains lack
+        is switched off in their phases, by `partly`.
+    """
+    common = 0
+    while all(len(chain) > common for chain in chains) and _alike([chain[common] for chain in chains]):
+        common += 1
+    told = [_stacked([chain[place] for chain in chains]) for place in range(common)]
+    for held in _aligned([chain[common:] for chain in chains]):
+        some = next(iter(held.values()))
+        transform = _stacked([held.get(t, some) for t in range(len(chains))])
+        share = np.array([[t in held] for t in range(len(chains))]).repeat(clients, axis=1)
+        salt = jnp.zeros((1, clients), jnp.uint32)
+        on = jnp.asarray(share, jnp.result_type(float))
+        told.append(transform if share.all() else partly(transform, on, salt))
+    return tuple(told)
+
+
+def _aligned(chains: Sequence[tuple[Transform, ...]]) -> list[dict[int, Transform]]:
+    """Places in an order that every chain keeps: which transform each chain t has there, if any."""
+    places: list[dict[int, Transform]] = []
+    for t, chain in enumerate(chains):
+        place = 0
+        for transform in chain:
+            while place < len(places) and not _alike([*places[place].values(), transform]):
+                place += 1
+            if place == len(places):
+                places.append({})
+            places[place][t] = transform
+            place += 1
+    return places
+
+
+def _alike(transforms: Sequence[Transform]) -> bool:
+    """Whether they are the same function of arguments of the same shapes."""
+
+    def kind(transform: Transform) -> tuple[Any, ...]:
+        leaves, structure = jax.tree.flatten(transform.arguments)
+        return transform.function, structure, [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+
+    return all(kind(transform) == kind(transforms[0]) for transform in transforms[1:])
+
+
+def _stacked(transforms: Sequence[Transform]) -> Transform:
+    """One transform whose arguments change from phase to phase, if they do."""
+
+    def stack(*leaves: Array) -> Array:
+        return leaves[0] if all(leaf is leaves[0] for leaf in leaves) else jnp.concatenate(leaves)
+
+    arguments: PyTree = jax.tree.map(stack, *(transform.arguments for transform in transforms))
+    return Transform(arguments, transforms[0].function)

@@ -63,7 +63,7 @@ def test_a_split_that_nobody_has_can_be_taken_from(source):
 
 
 def test_phases_come_from_the_transforms(source):
-    shift = Transform(jnp.zeros((3, 2, 3)), lambda x, y, a, row: (x + a, y))
+    shift = Transform(jnp.zeros((3, 2, 3)), lambda x, y, a, row: (x + a[None], y))
     assert assemble(source, [[0], [1]], transforms=[shift]).spec.phases == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fedjax_het"
 
 LAYERS = (
-    "typing tree keys check permutation similarity extras columns",
+    "typing tree keys check permutation similarity extras columns buffers",
     "pool federation problem algorithm measure split assembly construct frames pooling transforms phases",
     "datasets heterogeneity models local metrics weighting",
     "algorithms engine analysis",

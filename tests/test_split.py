@@ -5,13 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedjax_het.split import every_client, generator, stratified
+from fedjax_het.split import CHUNK, Drawn, Held, every_client, generator
 
 quick = settings(max_examples=40, derandomize=True, deadline=None)
 
 
 def cut(labels, rows, valid, test, seed=0):
-    return stratified(labels, rows, (valid, test), np.random.default_rng(seed))
+    """One client's train, valid and test rows."""
+    held = Held(np.asarray(rows), np.array([len(rows)]))
+    return [part.index for part in every_client(labels, held, test=test, valid=valid, seed=seed)]
+
+
+def every(labels, parts, **options):
+    """(train, valid, test), each a list of arrays."""
+    return tuple(held.parts() for held in every_client(labels, Held.of(parts), **options))
 
 
 @quick
@@ -66,27 +73,48 @@ def test_renaming_labels_changes_nothing():
         np.testing.assert_array_equal(a, b)
 
 
-def test_all_clients_at_once_is_one_client_at_a_time():
-    labels = np.random.default_rng(0).integers(0, 3, 100)
-    parts = [np.arange(0, 40), np.arange(40, 40), np.arange(40, 41), np.arange(41, 100)]
-    together = every_client(labels, parts, test=0.2, valid=0.1, seed=7)
-    for k, part in enumerate(parts):
-        alone = stratified(labels, part, (0.1, 0.2), generator(7, "split", k))
-        for a, b in zip((split[k] for split in together), alone):
-            np.testing.assert_array_equal(a, b)
+def test_many_clients_in_chunks_are_cut_by_the_rule():
+    """Sizes, quotas and the seed's order hold on both sides of a chunk's border; drawn rows are cut alike."""
+    labels = np.random.default_rng(0).integers(0, 3, 1000)
+    size = np.full(CHUNK // 300 + 5, 301)
+    size[::7] = 0
+    index = np.random.default_rng(1).integers(0, 1000, size.sum()).astype(np.int32)
+    ends = np.cumsum(size)
+    drawn = Drawn(size, lambda clients: index[(ends - size)[clients][0] : ends[clients][-1]])
+    options = {"test": 0.2, "valid": 0.1, "seed": 7}
+    together, asked = (every_client(labels, held, **options) for held in (Held(index, size), drawn))
+    for a, b in zip(together, asked):
+        np.testing.assert_array_equal(a.index, b.index)
+        np.testing.assert_array_equal(a.size, b.size)
+    train, valid, test = (held.parts() for held in together)
+    for k, own in enumerate(Held(index, size).parts()):
+        assert [len(part[k]) for part in (train, valid, test)] == ([211, 30, 60] if len(own) else [0, 0, 0])
+        np.testing.assert_array_equal(
+            np.sort(np.concatenate([p[k] for p in (train, valid, test)])), np.sort(own)
+        )
+        exact = np.bincount(labels[own], minlength=3) * len(test[k]) / max(1, len(own))
+        assert np.abs(np.bincount(labels[test[k]], minlength=3) - exact).max(initial=0) < 1
+
+
+def test_every_row_is_as_likely_to_be_held_out():
+    held = Held(np.tile(np.arange(10), 20_000), np.full(20_000, 10))
+    _, valid, test = every_client(None, held, test=0.2, valid=0.1, seed=5)
+    for part, share in ((valid, 0.1), (test, 0.2)):
+        often = np.bincount(part.index, minlength=10) / 20_000
+        np.testing.assert_allclose(often, share, atol=5 * np.sqrt(share * (1 - share) / 20_000))
 
 
 def test_a_client_does_not_depend_on_the_others():
-    few = every_client(None, [np.arange(20), np.arange(20, 50)], test=0.2, valid=0.0, seed=3)
-    many = every_client(None, [np.arange(20), np.arange(60, 63), np.arange(5)], test=0.2, valid=0.0, seed=3)
+    few = every(None, [np.arange(20), np.arange(20, 50)], test=0.2, valid=0.0, seed=3)
+    many = every(None, [np.arange(20), np.arange(60, 63), np.arange(5)], test=0.2, valid=0.0, seed=3)
     np.testing.assert_array_equal(few[2][0], many[2][0])
-    other = every_client(None, [np.arange(20)], test=0.2, valid=0.0, seed=4)
+    other = every(None, [np.arange(20)], test=0.2, valid=0.0, seed=4)
     assert set(few[2][0]) != set(other[2][0])
 
 
 def test_fractions_may_differ_by_client():
     parts = [np.arange(10), np.arange(10, 20)]
-    train, valid, test = every_client(None, parts, test=np.array([0.0, 0.5]), valid=0.1, seed=0)
+    train, valid, test = every(None, parts, test=np.array([0.0, 0.5]), valid=0.1, seed=0)
     assert [len(p) for p in train + valid + test] == [9, 4, 1, 1, 0, 5]
 
 
@@ -118,14 +146,14 @@ def test_bad_fractions(valid, test, error, message):
     with pytest.raises(error, match=message):
         cut(None, np.arange(5), valid, test)
     with pytest.raises(error, match=message):
-        every_client(None, [np.arange(5)], test=test, valid=valid, seed=0)
+        every(None, [np.arange(5)], test=test, valid=valid, seed=0)
 
 
 def test_bad_seeds():
     with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
-        every_client(None, [np.arange(5)], test=0.0, valid=0.0, seed=-1)
+        every(None, [np.arange(5)], test=0.0, valid=0.0, seed=-1)
     with pytest.raises(TypeError, match=r"seed must be a whole number, got 0.5"):
-        every_client(None, [np.arange(5)], test=0.2, valid=0.0, seed=0.5)
+        every(None, [np.arange(5)], test=0.2, valid=0.0, seed=0.5)
 
 
 def test_labels_of_one_row_each():

@@ -1,5 +1,16 @@
 """Understanding heterogeneity: what to measure, and what theory says of it."""
 
+from fedjax_het.analysis.concept_shift import ConceptShift, concept_shift
 from fedjax_het.analysis.dissimilarity import GradientDissimilarity, gradient_dissimilarity
+from fedjax_het.analysis.feature_shift import FeatureShift, feature_shift
+from fedjax_het.analysis.null_band import Measured
 
-__all__ = ["GradientDissimilarity", "gradient_dissimilarity"]
+__all__ = [
+    "ConceptShift",
+    "FeatureShift",
+    "GradientDissimilarity",
+    "Measured",
+    "concept_shift",
+    "feature_shift",
+    "gradient_dissimilarity",
+]

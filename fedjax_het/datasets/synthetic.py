@@ -7,9 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_het.assembly import partition
-from fedjax_het.check import positive_int, positive_ints, require, scalar, short
+from fedjax_het.check import positive_int, positive_ints, require, short
+from fedjax_het.datasets.softmax_clients import (
+    SoftmaxModel,
+    normal_model,
+    published_seed,
+    softmax_clients,
+    spread,
+)
 from fedjax_het.federation import Federation
-from fedjax_het.pool import pool
 
 __all__ = ["synthetic"]
 
@@ -40,12 +46,15 @@ def synthetic(
     the two agree at 0 and 1). Numbers come from `numpy.random.RandomState(seed)` in the published order: all
     n, all u, all B, all v, then W, b and x client by client, so a seed gives the published code's data.
 
-    | data | clients | alpha, beta | multiplier | test | seed |
-    |---|---|---|---|---|---|
-    | FedProx | 30 | (0, 0), (.5, .5), (1, 1), iid | 1 | 0.1 | none published |
-    | Li et al. 2020, convergence of FedAvg | 100 | the same four | 1 | 0.1 | none published |
-    | q-FFL | 100 | (1, 1) | 1 | 0.1, valid 0.1 | none published |
-    | pFedMe | 100 | (.5, .5) | 5 | 0.25 | 0 |
+    | data | clients | alpha, beta | multiplier | test | seed | function |
+    |---|---|---|---|---|---|---|
+    | FedProx | 30 | (0, 0), (.5, .5), (1, 1), iid | 1 | 0.1 | none published | `synthetic_fedprox` |
+    | Li et al. 2020, convergence of FedAvg | 100 | the same four | 1 | 0.1 | none published | `synthetic_li` |
+    | q-FFL | 100 | (1, 1) | 1 | 0.1, valid 0.1 | none published | `synthetic_qffl` |
+    | q-FFL hybrid | 100 | (1, 1), half of them iid | 1 | 0.1, valid 0.1 | none published | `synthetic_hybrid` |
+    | pFedMe | 100 | (.5, .5) | 5 | 0.25 | 0 | `synthetic_pfedme` |
+
+    FedDyn's generator is another one: `synthetic_feddyn`.
 
     Args:
         alpha: spread of the clients' models, >= 0.
@@ -75,15 +84,12 @@ def synthetic(
     Departures: each client's rows are cut by the stratified seeded rule of `split`, where the published
         scripts shuffle with Python's unseeded generator.
     """
-    alpha = scalar("alpha", alpha, least=0, remedy="it is a standard deviation, 0 for like models")
-    beta = scalar("beta", beta, least=0, remedy="it is a standard deviation, 0 for like features")
+    alpha, beta = spread("alpha", alpha), spread("beta", beta)
     clients = positive_int("clients", clients, remedy="say how many there are, such as 30")
     features = positive_int("features", features, remedy="it is the dimension of x, such as 60")
     classes = positive_int("classes", classes, remedy="it is the number of labels, such as 10")
     multiplier = positive_int("multiplier", multiplier, remedy="1 leaves the sizes as they are drawn")
-    seed = positive_int("seed", seed, least=0, remedy="the published generator takes 0 .. 2**32 - 1")
-    require(seed < 2**32, f"seed must be < 2**32, got {seed}: the published generator takes no larger one")
-    rng = np.random.RandomState(seed)
+    rng = published_seed(seed)
     count = (rng.lognormal(4, 2, clients).astype(np.int64) + 50) * multiplier
     if sizes is not None:
         count = _sizes(sizes, clients)
@@ -91,28 +97,17 @@ def synthetic(
     context = rng.normal(0, 0 if iid else beta, clients)
     if iid:
         mean = np.zeros((clients, features))
-        shared = rng.normal(0, 1, (features, classes)), rng.normal(0, 1, classes)
+        shared = normal_model(rng, 0, features, classes)
     else:
         mean = np.stack([rng.normal(context[k], 1, features) for k in range(clients)])
         shared = None
-    scale = np.sqrt(np.arange(1, features + 1) ** -1.2)
-    ends = np.cumsum(count)
-    x = np.empty((int(ends[-1]), features))
-    y = np.empty(len(x), np.int32)
-    kernel, bias = np.empty((clients, features, classes)), np.empty((clients, classes))
-    parts = np.split(np.arange(len(x)), ends[:-1])
-    for k, rows in enumerate(parts):
-        kernel[k] = rng.normal(model_mean[k], 1, (features, classes))
-        bias[k] = rng.normal(model_mean[k], 1, classes)
-        if shared is not None:
-            kernel[k], bias[k] = shared
-        # A diagonal covariance of falling entries is its own singular value decomposition, so this is
-        # multivariate_normal to the last bit.
-        own = rng.standard_normal((len(rows), features)) * scale + mean[k]
-        x[rows], y[rows] = own, np.argmax(own @ kernel[k] + bias[k], axis=1)
+
+    def model(k: int) -> SoftmaxModel:
+        own = normal_model(rng, model_mean[k], features, classes)
+        return own if shared is None else shared
+
     name = "synthetic(iid)" if iid else f"synthetic({alpha:g},{beta:g})"
-    truth = {"kernel": kernel, "bias": bias, "feature_mean": mean}
-    source = pool(x, y, num_classes=classes, name=name)
+    source, parts, truth = softmax_clients(rng, count, mean, model, classes=classes, name=name)
     return partition(source, parts, test=test, valid=valid, seed=seed, truth=truth)
 
 

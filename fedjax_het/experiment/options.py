@@ -10,13 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from fedjax_het.engine.executors import Executor
+from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Schedule, Solver, optimizer
 from fedjax_het.models.selectors import Selector
 from fedjax_het.typing import Bound
 
-__all__ = ["GIVEN", "RECORDS", "REQUIRED", "UNFIT", "Factory", "Option", "factory", "fit", "step_rule"]
+__all__ = [
+    "GIVEN",
+    "RECORDS",
+    "REQUIRED",
+    "UNFIT",
+    "Factory",
+    "Option",
+    "factory",
+    "fit",
+    "list_of",
+    "step_rule",
+]
 
-GIVEN = ("pool", "problem", "solver", "federation")
+GIVEN = ("pool", "source", "problem", "solver", "federation")
 """Required arguments of these names are what was built before, and no options."""
 
 RECORDS: dict[Any, str] = {
@@ -25,6 +37,7 @@ RECORDS: dict[Any, str] = {
     Executor: "executor",
     Schedule: "schedule",
     Selector: "selector",
+    Callable[[Federation], Federation]: "shift",
 }
 """Annotations whose values are chosen by name in turn, and the section of `choices.CHOICES` that has them."""
 
@@ -84,6 +97,7 @@ def factory(
     /,
     *,
     either: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
     kinds: Mapping[str, Any] | None = None,
     **defaults: Any,
 ) -> Factory:
@@ -95,26 +109,28 @@ def factory(
     Args:
         call: the function or dataclass.
         either: see `Factory`.
-        kinds: better annotations than the signature's.
+        without: arguments that are no options and keep their defaults.
+        kinds: better annotations than the signature's; one without None takes no "none".
         defaults: for arguments without one, or instead of the signature's.
 
     Raises:
         TypeError: a required argument that cannot be written, or a default for one that does not exist.
     """
-    hints = {**typing.get_type_hints(call), **(kinds or {})}
+    better = kinds or {}
+    hints = {**typing.get_type_hints(call), **better}
     parameters = inspect.signature(call).parameters
     where = getattr(call, "__name__", repr(call))
-    strangers = {*defaults, *either, *(kinds or {})} - set(parameters)
+    strangers = {*defaults, *either, *without, *better} - set(parameters)
     if strangers:
         raise TypeError(f"defaults must be for arguments of {where}, got {sorted(strangers)}: see its help")
     given = tuple(name for name in parameters if name in GIVEN and parameters[name].default is REQUIRED)
     options = {}
     for name, parameter in parameters.items():
-        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if name in (*given, *without) or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         members = _members(hints.get(name, Any))
         written = tuple(kind for kind in members if _writable(kind))
-        optional = type(None) in members or parameter.default is None
+        optional = type(None) in members or (parameter.default is None and name not in better)
         default = defaults.get(name, parameter.default)
         if written:
             options[name] = Option(name, written, optional, default)
@@ -165,6 +181,12 @@ def fit(kind: Any, value: Any) -> Any:
     return tuple(fitted)
 
 
+def list_of(kind: Any) -> str | None:
+    """The section of `RECORDS` from which the entries of such a list are chosen, or None."""
+    entry = _entry(kind)
+    return None if entry is None else RECORDS.get(entry)
+
+
 def _members(kind: Any) -> tuple[Any, ...]:
     union = typing.get_origin(kind) in (Union, types.UnionType)
     return typing.get_args(kind) if union else (kind,)
@@ -182,7 +204,9 @@ def _writable(kind: Any) -> bool:
     if kind in RECORDS or kind in WORDS or typing.get_origin(kind) is Literal:
         return True
     entry = _entry(kind)
-    return entry is not None and all(_writable(member) and member not in RECORDS for member in _members(entry))
+    if entry is None:
+        return False
+    return entry in RECORDS or all(_writable(one) and one not in RECORDS for one in _members(entry))
 
 
 def _words(kind: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,12 +34,12 @@ class Source:
         """The place that set `key`, or else the table it lies in, or what lies in it; None: a default."""
         places = [(name, f"{self.file}, line {line}") for name, line in key_lines(self.text)]
         places += [(name, f"override {given!r}") for name, given in self.overrides]
-        above = [key.rsplit(".", count)[0] for count in range(key.count(".") + 1)]
-        for wanted in above:
+        parts = re.split(r"(?=[.\[])", key)
+        for wanted in ("".join(parts[:count]) for count in range(len(parts), 0, -1)):
             for name, place in reversed(places):
                 if name == wanted:
                     return place
-        return next((place for name, place in places if name.startswith(f"{key}.")), None)
+        return next((place for name, place in places if name.startswith((f"{key}.", f"{key}["))), None)
 
 
 class ConfigError(ValueError):

@@ -20,12 +20,16 @@ MUTE = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'|#.*")
 def key_lines(text: str) -> list[tuple[str, int]]:
     """(dotted key, line from 1) of every table header and every key, in the order of the text.
 
+    The entries of an array of tables are `name[0]`, `name[1]` ... What lies in a list that is written inline has
+    no line of its own.
+
     A statement ends where its lines, taken alone, first parse; so `tomllib` decides what a key is.
 
     Args:
         text: valid TOML.
     """
     found: list[tuple[str, int]] = []
+    arrays: dict[str, int] = {}
     table, pending, begin, depth = "", [], 0, 0
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if not pending:
@@ -43,6 +47,10 @@ def key_lines(text: str) -> list[tuple[str, int]]:
             continue
         header = pending[0].lstrip().startswith("[")
         names = list(_names(statement))
+        if header:
+            if pending[0].lstrip().startswith("[["):
+                arrays[names[-1]] = arrays.get(names[-1], -1) + 1
+            names = [_numbered(name, arrays) for name in names]
         found += [(name if header or not table else f"{table}.{name}", begin) for name in names]
         table = names[-1] if header else table
         pending = []
@@ -54,6 +62,16 @@ def _names(statement: Mapping[str, Any], above: str = "") -> Iterator[str]:
         yield above + key
         if isinstance(value, dict):
             yield from _names(value, f"{above}{key}.")
+
+
+def _numbered(name: str, arrays: Mapping[str, int]) -> str:
+    """A header's key, in which every array of tables is followed by the number of its latest entry."""
+    numbered, above = "", ""
+    for part in name.split("."):
+        above = f"{above}.{part}" if above else part
+        number = f"[{arrays[above]}]" if above in arrays else ""
+        numbered += f"{'.' if numbered else ''}{part}{number}"
+    return numbered
 
 
 def literal(value: Any) -> str:
@@ -92,6 +110,8 @@ def _key(name: str) -> str:
 def dump(table: Mapping[str, Any]) -> str:
     """A table of values and tables as TOML text; a table that holds only tables gets a header for each.
 
+    So does each entry of a list of tables at the top.
+
     Raises:
         TypeError: a value that TOML does not have.
     """
@@ -104,10 +124,21 @@ def _blocks(table: Mapping[str, Any], header: str) -> Iterator[str]:
         for name, value in table.items()
         if isinstance(value, Mapping) and (not header or all(isinstance(v, Mapping) for v in table.values()))
     }
+    if not header:
+        nested |= {name: value for name, value in table.items() if _tables(value)}
     values = {name: value for name, value in table.items() if name not in nested}
     lines = [f"[{header}]"] if header and (values or not nested) else []
     lines += [f"{_key(name)} = {literal(value)}" for name, value in values.items()]
     if lines:
         yield "\n".join(lines)
     for name, value in nested.items():
+        if not isinstance(value, Mapping):
+            for entry in value:
+                pairs = [f"{_key(key)} = {literal(held)}" for key, held in entry.items()]
+                yield "\n".join([f"[[{_key(name)}]]", *pairs])
+            continue
         yield from _blocks(value, f"{header}.{_key(name)}" if header else _key(name))
+
+
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)

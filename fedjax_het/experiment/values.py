@@ -8,7 +8,7 @@ from typing import Any
 
 from fedjax_het.check import short
 from fedjax_het.experiment.choices import CHOICES
-from fedjax_het.experiment.options import RECORDS, REQUIRED, UNFIT, Factory, Option, fit
+from fedjax_het.experiment.options import RECORDS, REQUIRED, UNFIT, Factory, Option, fit, list_of
 from fedjax_het.experiment.source import ConfigError, nearest
 
 __all__ = ["Choice", "complete", "convert", "fill", "make", "plain", "table_of", "usage"]
@@ -23,7 +23,7 @@ class Choice:
 
     Attributes:
         name: of the entry.
-        options: name -> value: a bool, number, text, None, a tuple of such, or a Choice.
+        options: name -> value: a bool, number, text, None, a Choice, or a tuple of such.
     """
 
     name: str
@@ -113,6 +113,9 @@ def convert(option: Option, value: Any, key: str) -> Any:
         if kind in RECORDS:
             if isinstance(value, (str, Mapping, Choice)):
                 return complete(RECORDS[kind], value, key)
+        elif (section := list_of(kind)) is not None:
+            if isinstance(value, (list, tuple)):
+                return tuple(complete(section, one, f"{key}[{place}]") for place, one in enumerate(value))
         elif (fitted := fit(kind, value)) is not UNFIT:
             return fitted
     raise ConfigError(f"{key} must be {option.words}, got {short(value)}", key)

@@ -10,7 +10,7 @@ from fedjax_het.assembly import partition
 from fedjax_het.check import positive_int, positive_ints, require
 from fedjax_het.federation import Federation
 from fedjax_het.pool import Pool, expect_pool
-from fedjax_het.split import generator
+from fedjax_het.split import Held, generator
 
 __all__ = ["iid"]
 
@@ -35,6 +35,9 @@ def iid(
         seed: of the deal and of the cut.
         test: fraction of each client's rows held out for testing, stratified by label.
         valid: fraction for validation.
+
+    Returns:
+        The federation; truth: "sizes", int32 [N], before the cut.
 
     Raises:
         TypeError: `pool` is not a Pool, counts that are not whole numbers.
@@ -64,5 +67,8 @@ def iid(
             f"sizes must add up to at most {rows}, got {int(count.sum())}: the pool has no more rows",
         )
     order = generator(seed, "iid").permutation(rows)[: count.sum()]
-    parts = [np.sort(part) for part in np.split(order, np.cumsum(count)[:-1])]
-    return partition(pool, parts, test=test, valid=valid, seed=seed)
+    code = (np.repeat(np.arange(clients), count) << 32) | order
+    code.sort()
+    held = Held((code & 0xFFFFFFFF).astype(np.int32), count)
+    truth = {"sizes": count.astype(np.int32)}
+    return partition(pool, held, test=test, valid=valid, seed=seed, truth=truth)

@@ -5,6 +5,7 @@ from fedjax_het.models.linen import from_linen
 from fedjax_het.models.mlp import mlp
 from fedjax_het.models.nnx import from_nnx
 from fedjax_het.models.quadratic import quadratic, quadratic_federation, quadratic_pool
+from fedjax_het.models.quadratics import quadratics
 from fedjax_het.models.selectors import body, head, leaf_paths, matching, norm, select
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "quadratic",
     "quadratic_federation",
     "quadratic_pool",
+    "quadratics",
     "select",
     "softmax",
 ]

@@ -8,12 +8,14 @@ from fedjax_het.plots.curves import (
     metric_by_round,
     metric_by_seconds,
 )
+from fedjax_het.plots.embedding import client_map
 from fedjax_het.plots.heterogeneity import client_sizes, label_counts, label_distribution
 from fedjax_het.plots.style import save, styled
 
 __all__ = [
     "client_distribution",
     "client_gain",
+    "client_map",
     "client_sizes",
     "dissimilarity_by_round",
     "drift_by_round",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.check import known, positive_int, require, short
-from fedjax_het.federation import SPLITS, Batch, Federation
+from fedjax_het.check import require, short
+from fedjax_het.federation import Federation
+from fedjax_het.heterogeneity.counts import label_counts, sizes_of
 from fedjax_het.metrics import fairness
-from fedjax_het.plots.style import GREY, WIN, canvas, finish, logarithmic, steps, styled
-from fedjax_het.typing import Array
+from fedjax_het.plots.order import by_similarity
+from fedjax_het.plots.style import GREY, WIN, canvas, finish, logarithmic, looks, steps, styled
+from fedjax_het.plots.truth import clusters_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,37 +32,6 @@ NAMED = 60
 CAPTION = {"train": "training rows", "valid": "validation rows", "test": "test rows"}
 
 
-def label_counts(federation: Federation, *, split: str = "train", phase: int = 0) -> np.ndarray:
-    """How many rows of each class each client holds, int [N, K], as local work sees them.
-
-    Labels are counted after the federation's transforms, so a client that swaps two labels is seen to.
-
-    Args:
-        federation: of labelled rows.
-        split: "train", "valid" or "test".
-        phase: of a federation that changes over time.
-
-    Raises:
-        TypeError: `federation` is not a Federation.
-        ValueError: its rows have no label each, or there is no such split or phase.
-    """
-    offset, size = _held(federation, split, phase)
-    pool = federation.spec.pool
-    require(
-        pool.task == "classification" and pool.num_classes is not None and pool.target_shape == (),
-        f"federation must hold one label a row, got task {pool.task!r} of {pool.name!r}: use client_sizes, or "
-        "pass counts [N, K] of your own",
-    )
-    classes = int(pool.num_classes or 0)
-    if federation.transforms:
-        return np.asarray(_transformed_counts(federation, jnp.asarray(phase, jnp.int32), split, classes))
-    owner = np.repeat(np.arange(len(size)), size)
-    begins = np.repeat(offset - (np.cumsum(size) - size), size)
-    rows = np.asarray(federation.rows(split).index)[begins + np.arange(len(owner))]
-    flat = owner * classes + np.asarray(federation.y)[rows]
-    return np.bincount(flat, minlength=len(size) * classes).reshape(len(size), classes)
-
-
 def label_distribution(federation: Federation | np.ndarray, *, split: str = "train", phase: int = 0) -> Figure:
     """Which labels each client holds: bubbles for up to 50 clients, a heat map of shares for more.
 
@@ -72,7 +41,8 @@ def label_distribution(federation: Federation | np.ndarray, *, split: str = "tra
         phase: of a federation that changes over time.
 
     Returns:
-        A matplotlib Figure. In the heat map clients are sorted by their largest class, then by its share.
+        A matplotlib Figure. In the heat map alike clients are neighbours. Latent clusters, where there are
+        any, stand side by side under a strip that names them.
 
     Raises:
         TypeError: neither a Federation nor an array.
@@ -86,11 +56,11 @@ def label_distribution(federation: Federation | np.ndarray, *, split: str = "tra
     total = counts.sum(1)
     with styled():
         figure, (axes,) = canvas(
-            f"Labels by client: {clients} clients, {_many(counts.sum())} {what}{name}",
+            f"Labels by client: {_many(clients)} clients, {_many(counts.sum())} {what}{name}",
             height=float(np.clip(1.6 + 0.27 * classes, 3.2, 8)),
         )
         draw = _bubbles if clients <= BUBBLES else _heat_map
-        note = draw(figure, axes, counts, total)
+        note = draw(figure, axes, counts, total, clusters_of(federation) if given else None)
         if classes <= NAMED:
             axes.set_yticks(
                 range(classes), [str(c) for c in range(classes)], fontsize=9 if classes <= 25 else 6
@@ -106,7 +76,7 @@ def label_distribution(federation: Federation | np.ndarray, *, split: str = "tra
 
 
 def client_sizes(federation: Federation | np.ndarray, *, split: str = "train", phase: int = 0) -> Figure:
-    """How many rows each client holds, from the largest down, with the Gini coefficient.
+    """How many rows each client holds, from the largest down; the Lorenz curve with the Gini coefficient.
 
     Args:
         federation: any; or sizes [N].
@@ -118,13 +88,15 @@ def client_sizes(federation: Federation | np.ndarray, *, split: str = "train", p
         ValueError: no such split or phase, sizes that are negative or not [N].
     """
     given = isinstance(federation, Federation)
-    size = _held(federation, split, phase)[1] if given else _counts(federation, 1, "[N]")
+    size = sizes_of(federation, split=split, phase=phase) if given else _counts(federation, 1, "[N]")
     what = CAPTION[split] if given else "rows"
     name = f" of {federation.spec.pool.name}" if isinstance(federation, Federation) else ""
     ordered = np.sort(size)[::-1]
     clients, total = len(ordered), float(ordered.sum())
     with styled():
-        figure, (axes,) = canvas(f"Rows by client: {clients} clients, {_many(total)} {what}{name}", height=3.8)
+        title = f"Rows by client: {_many(clients)} clients, {_many(total)} {what}{name}"
+        figure, (axes, beside) = canvas(title, columns=2, width=9.6, height=3.8)
+        axes.get_gridspec().set_width_ratios([2.2, 1])  # pyright: ignore[reportOptionalMemberAccess]
         axes.stairs(*steps(ordered), fill=True, color=WIN, alpha=0.75, linewidth=0)
         axes.set_xlim(0.5, clients + 0.5)
         axes.set_xlabel("clients, from the largest to the smallest")
@@ -142,44 +114,12 @@ def client_sizes(federation: Federation | np.ndarray, *, split: str = "train", p
         caption = (
             f"Largest {_many(ordered[0])}, median {_many(np.median(ordered))}, smallest {_many(ordered[-1])}. "
             f"The largest tenth of the clients holds {100 * tenth:.0f} % of the rows. "
-            f"Gini {gini:.2f} (0: all hold as much, 1: one holds all)."
+            f"Gini {gini:.2f}, twice the area on the right (0: all hold as much, 1: one holds all)."
         )
+        _lorenz(beside, ordered)
         empty = int((ordered == 0).sum())
         caption += f" {empty} hold none." if empty else ""
         return finish(figure, caption + _phase(federation, phase))
-
-
-def _held(federation: Any, split: str, phase: int) -> tuple[np.ndarray, np.ndarray]:
-    """(offset, size) [N] of each client's rows."""
-    if not isinstance(federation, Federation):
-        raise TypeError(
-            f"federation must be a Federation, got {short(federation)}: build one with fh.heterogeneity "
-            "or fh.datasets"
-        )
-    known("split", split, SPLITS)
-    phase = positive_int("phase", phase, least=0, remedy="the first is 0")
-    phases = federation.spec.phases
-    require(phase < phases, f"phase must be < {phases}, got {phase}: the federation has no later one")
-    rows = federation.rows(split)
-    at = min(phase, rows.size.shape[0] - 1)
-    return np.asarray(rows.offset[at], np.int64), np.asarray(rows.size[at], np.int64)
-
-
-def _count(federation: Federation, phase: Array, split: str, classes: int) -> Array:
-    """Counts of the labels that come out of the transforms, int32 [N, K]."""
-
-    def one(client: Array) -> Array:
-        data = federation.data(split, federation.locate(split, phase, client))
-
-        def add(counts: Array, batch: Batch) -> Array:
-            return counts.at[batch.y].add((batch.weight > 0).astype(jnp.int32), mode="drop")
-
-        return data.fold_full(add, jnp.zeros((classes,), jnp.int32))
-
-    return jax.lax.map(one, jnp.arange(federation.num_clients, dtype=jnp.int32))
-
-
-_transformed_counts = jax.jit(_count, static_argnames=("split", "classes"))
 
 
 def _counts(values: Any, rank: int, shape: str) -> np.ndarray:
@@ -207,47 +147,83 @@ def _phase(federation: Any, phase: int) -> str:
     return f" Phase {phase} of {many}." if many > 1 else ""
 
 
-def _bubbles(figure: Figure, axes: Axes, counts: np.ndarray, total: np.ndarray) -> str:
+def _bubbles(
+    figure: Figure, axes: Axes, counts: np.ndarray, total: np.ndarray, cluster: np.ndarray | None
+) -> str:
     """A circle a client and class, its area in proportion to the rows."""
-    client, label = np.nonzero(counts)
-    rows = counts[client, label]
+    order = np.arange(len(counts)) if cluster is None else np.argsort(cluster, kind="stable")
+    client, label = np.nonzero(counts[order])
+    rows = counts[order][client, label]
     largest = max(float(counts.max()), 1.0)
     # in points; a little wider than its cell, since neighbours are seldom both the largest
     cell = min(1.3 * 6.6 / len(counts), 0.27) * 72
     axes.scatter(client, label, s=rows / largest * cell**2 * 0.9, color=WIN, alpha=0.8, linewidth=0, zorder=3)
     axes.set_xlim(-0.7, len(counts) - 0.3)
     axes.set_ylim(-0.7, counts.shape[1] - 0.3)
-    axes.set_xticks(
-        range(len(counts)), [str(i) for i in range(len(counts))], fontsize=9 if len(counts) <= 25 else 7
-    )
+    axes.set_xticks(range(len(counts)), [str(i) for i in order], fontsize=9 if len(counts) <= 25 else 7)
     axes.set_xlabel("client")
     empty = int((total == 0).sum())
-    return f"Area: rows of the class; the largest circle is {_many(largest)} rows." + (
-        f" {empty} clients hold none." if empty else ""
-    )
+    words = f"Area: rows of the class; the largest circle is {_many(largest)} rows."
+    words += f" {empty} clients hold none." if empty else ""
+    return words + ("" if cluster is None else _strip(axes, cluster[order], -0.5, len(counts) - 0.5))
 
 
-def _heat_map(figure: Figure, axes: Axes, counts: np.ndarray, total: np.ndarray) -> str:
+def _heat_map(
+    figure: Figure, axes: Axes, counts: np.ndarray, total: np.ndarray, cluster: np.ndarray | None
+) -> str:
     """A column a client, the share of each class in its rows."""
     from matplotlib.ticker import PercentFormatter
 
     share = counts / np.maximum(total, 1e-30)[:, None]
-    top = np.where(total > 0, share.argmax(1), counts.shape[1])
-    order = np.lexsort((-share.max(1), top))
-    shown = share[order]
-    if len(shown) > COLUMNS:
-        shown = shown[np.linspace(0, len(shown) - 1, COLUMNS).round().astype(int)]
+    group = np.zeros(len(share), int) if cluster is None else cluster
+    # clients without rows have no labels to be alike in: they come last
+    group = np.where(total > 0, group, group.max() + 1)
+    order = np.lexsort((-share.max(1), share.argmax(1), group))
+    if len(order) > COLUMNS:
+        order = order[np.linspace(0, len(order) - 1, COLUMNS).round().astype(int)]
+    order = order[by_similarity(share[order], group[order])]
     image = axes.imshow(
-        shown.T, aspect="auto", origin="lower", interpolation="nearest", vmin=0, vmax=1,
+        share[order].T, aspect="auto", origin="lower", interpolation="nearest", vmin=0, vmax=1,
         extent=(0.5, len(counts) + 0.5, -0.5, counts.shape[1] - 0.5),
     )  # fmt: skip
     bar = figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), pad=0.015)
     bar.set_label("share of the client's rows")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     axes.grid(visible=False)
-    axes.set_xlabel("clients, sorted by their largest class and its share")
-    few = f" {COLUMNS} of them are drawn." if len(counts) > COLUMNS else ""
-    return f"A column is a client.{few}"
+    axes.set_xlabel("clients, alike ones side by side" + ("" if cluster is None else " within their cluster"))
+    few = f" {COLUMNS:,} of them are drawn." if len(counts) > COLUMNS else ""
+    few += f" {int((total == 0).sum())} hold none and are on the right." if (total == 0).any() else ""
+    words = f"A column is a client.{few}"
+    if cluster is None:
+        return words
+    held = order[total[order] > 0]
+    return words + _strip(axes, cluster[held], 0.5, 0.5 + len(counts) * len(held) / len(order))
+
+
+def _strip(axes: Axes, cluster: np.ndarray, begin: float, end: float) -> str:
+    """Coloured pieces above the axes from `begin` to `end`: the latent cluster of each column, in order."""
+    from matplotlib.patches import Rectangle
+
+    if not len(cluster):
+        return ""
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(cluster)) + 1, [len(cluster)]])
+    style = looks(len(edges))
+    for number, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
+        left, right = (begin + (end - begin) * place / len(cluster) for place in (first, last))
+        across = axes.get_xaxis_transform()
+        axes.add_patch(
+            Rectangle(
+                (left, 1.012), right - left, 0.03, transform=across, clip_on=False, linewidth=0,
+                color=style[number]["color"],
+            )
+        )  # fmt: skip
+        if len(edges) <= 25:
+            axes.text(
+                (left + right) / 2, 1.05, str(cluster[first]), transform=across, ha="center", va="bottom",
+                fontsize=8,
+            )  # fmt: skip
+    axes.text(-0.01, 1.05, "cluster", transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=GREY)
+    return " The strip above shows latent clusters."
 
 
 def _levels(axes: Axes, mean: float, median: float, clients: int) -> None:
@@ -260,3 +236,22 @@ def _levels(axes: Axes, mean: float, median: float, clients: int) -> None:
             f"{words} {_many(value)}", (clients + 0.5, value), (-3, 2 if side == "bottom" else -2),
             textcoords="offset points", ha="right", va=side, fontsize=9, color=GREY,
         )  # fmt: skip
+
+
+def _lorenz(axes: Axes, ordered: np.ndarray) -> None:
+    """The share of rows that the smallest clients hold together; the bow below the diagonal is Gini's."""
+    from matplotlib.ticker import PercentFormatter
+
+    held = np.concatenate([[0.0], np.cumsum(ordered[::-1], dtype=float)])
+    place = np.linspace(0, len(ordered), min(len(held), 1001)).round().astype(int)
+    x, y = place / len(ordered), held[place] / max(held[-1], 1e-30)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 2)))
+    axes.plot(x, y, color=WIN)
+    axes.fill_between(x, y, x, color=WIN, alpha=0.15, linewidth=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_box_aspect(1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("clients, the smallest first")
+    axes.set_ylabel("rows they hold together")

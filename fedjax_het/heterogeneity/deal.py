@@ -1,0 +1,66 @@
+"""Which rows each client gets, once it is known how many of each stratum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjax_het.split import Drawn, Held
+
+__all__ = ["deal", "draw"]
+
+
+def deal(rows: np.ndarray, stratum: np.ndarray, count: np.ndarray, rng: np.random.Generator) -> Held:
+    """Random rows of each stratum, as many as each client is to get; each row to one client at most.
+
+    Args:
+        rows: row numbers, int [R].
+        stratum: of each, int [R].
+        count: int [N, S], at most as many of a stratum as there are.
+        rng: of the choice.
+
+    Returns:
+        The rows of each client in ascending order.
+    """
+    clients, strata = count.shape
+    free = np.bincount(stratum, minlength=strata) - count.sum(0)
+    owner = np.repeat(np.tile(np.arange(clients + 1), strata), np.vstack([count, free]).T.ravel())
+    order = np.argsort(
+        (stratum.astype(np.uint64) << np.uint64(40)) | rng.integers(0, 1 << 40, len(rows), np.uint64)
+    )
+    code = (owner.astype(np.uint64) << np.uint64(32)) | rows[order].astype(np.uint64)
+    code.sort()
+    size = count.sum(1)
+    return Held((code[: size.sum()] & np.uint64(0xFFFFFFFF)).astype(np.int32), size)
+
+
+def draw(
+    stratum: np.ndarray, shares: np.ndarray, columns: np.ndarray, sizes: np.ndarray, rng: np.random.Generator
+) -> Drawn:
+    """Rows drawn with replacement: n_k rows of client k, of strata drawn by its shares.
+
+    Args:
+        stratum: of each row of the pool, int [M].
+        shares: float [N, K], rows add up to 1.
+        columns: which column each stratum has there, int [S].
+        sizes: n, int [N].
+        rng: of the draws; used when the rows are asked for, clients in order.
+
+    Returns:
+        Clients whose rows come in ascending order.
+    """
+    total = np.bincount(stratum, minlength=len(columns))
+    first = np.cumsum(total) - total
+    by_stratum = np.argsort(stratum, kind="stable").astype(np.int32)
+
+    def some(clients: slice) -> np.ndarray:
+        size, share = sizes[clients], shares[clients][:, columns].astype(np.float64)
+        share /= share.sum(1, keepdims=True)
+        count = rng.multinomial(size, share)
+        picked = np.repeat(np.tile(np.arange(len(total)), len(size)), count.ravel())
+        place = first[picked] + (rng.random(len(picked)) * total[picked]).astype(np.int64)
+        owner = np.repeat(np.arange(len(size), dtype=np.uint64), size)
+        code = (owner << np.uint64(32)) | by_stratum[place].astype(np.uint64)
+        code.sort()
+        return (code & np.uint64(0xFFFFFFFF)).astype(np.int32)
+
+    return Drawn(sizes, some)

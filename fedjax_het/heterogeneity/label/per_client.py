@@ -1,0 +1,91 @@
+"""Label skew of clients of given sizes: each draws its own label proportions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedjax_het.check import require, scalar
+from fedjax_het.federation import Federation
+from fedjax_het.heterogeneity.deal import deal, draw
+from fedjax_het.heterogeneity.shares import draw_shares
+from fedjax_het.heterogeneity.source import result, sizes_of, source_of
+from fedjax_het.heterogeneity.strata import appearance, fitted, strata_of, tilted
+from fedjax_het.pool import Pool
+from fedjax_het.split import generator
+
+__all__ = ["dirichlet_per_client"]
+
+
+def dirichlet_per_client(
+    source: Pool | Federation,
+    *,
+    clients: int | None = None,
+    alpha: float,
+    sizes: int | Sequence[int] | None = None,
+    replacement: bool = False,
+    seed: int = 0,
+    test: float | None = None,
+    valid: float | None = None,
+) -> Federation:
+    """Draw each client's label proportions from a Dirichlet distribution around those of the pool.
+
+    For k = 1..N, with q the label proportions of the pool:
+        P_k ~ Dir(alpha q),   E|P_k - q|^2 = (1 - |q|^2) / (alpha + 1)
+        client k gets n_k rows, in the proportions P_k as nearly as the rows at hand allow
+
+    alpha is the sum of the concentrations: over K equally frequent classes Dir(alpha q) is the symmetric
+    Dir(alpha / K). Without replacement every row goes to at most one client, and to exactly one if the sizes
+    add up to all rows; then what is held differs from P, since the classes' totals are given: it is the table
+    nearest to n_k P_k with these sums. With replacement each client draws its rows independently by P_k.
+
+    Args:
+        source: M labelled rows; or a federation, whose rows are dealt anew to the same clients in the same
+            sizes.
+        clients: N, for a pool.
+        alpha: concentration, > 0.
+        sizes: n, N whole numbers, or one for all; by default as equal as possible, or a federation's own.
+        replacement: whether a row may be held by several clients, or twice by one. The copies of one client
+            may then land on both sides of its cut.
+        seed: of the draws and of the cut.
+        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
+            it was in a federation.
+        valid: fraction for validation; by default 0, or as it was.
+
+    Returns:
+        The federation; truth: "proportions", the P as drawn, float32 [N, K]; "sizes", n, int32 [N].
+
+    Raises:
+        TypeError: a source of another kind, counts that are not whole, an alpha that is no number.
+        ValueError: alpha <= 0, more clients than rows, sizes that do not fit, rows without a label each, a
+            fraction out of range.
+
+    Reference: Hsu, Qi, Brown, "Measuring the effects of non-identical data distribution for federated visual
+        classification", 2019, section 3 (alpha, q as there).
+
+    Departures: the paper's clients draw in turn, and classes that have run out are left out of later draws, so
+        the last clients are unlike the first; here no client comes before another.
+    """
+    given = source_of(source, clients)
+    alpha = scalar("alpha", alpha, above=0, remedy="small values skew the labels, large ones even them out")
+    labels = given.labels
+    count = sizes_of(given, sizes, replacement=replacement)
+    label, found = appearance(labels)
+    frequency = np.bincount(label) / len(label)
+    rng = generator(seed, "dirichlet per client")
+    kinds = given.pool.spec.num_classes or 0
+    proportions = draw_shares(rng, alpha * frequency, given.clients, found, kinds)
+    if replacement:
+        require(
+            given.federation is None,
+            "replacement must be False for a Federation, got True: its clients share the rows that they hold",
+        )
+        held = draw(label, proportions, found, count, rng)
+    else:
+        stratum, group_of = strata_of(given, label)
+        wanted = tilted(given, stratum, group_of, proportions[:, found].astype(np.float64))
+        table = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
+        held = deal(given.rows, stratum, table, rng)
+    truth = {"proportions": proportions, "sizes": count.astype(np.int32)}
+    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=("selection", "group"))
