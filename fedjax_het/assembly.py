@@ -57,7 +57,7 @@ def assemble(
     expect_pool("pool", pool)
     clients = len(train.size if isinstance(train, Held) else _listed("train", train))
     require(clients > 0, "train must list at least one client, got none: pass one array of rows a client")
-    rows = []
+    rows, capacity = [], []
     for name, parts in (("train", train), ("valid", valid), ("test", test)):
         held = flatten(name, [()] * clients if parts is None else parts, pool.num_rows)
         require(
@@ -66,15 +66,15 @@ def assemble(
             "others",
         )
         rows.append(_rows(held))
+        capacity.append(int(held.size.max()))
     require(
-        int(rows[0].size.max()) > 0,
+        capacity[0] > 0,
         f"train must hold at least one row, got none for any of {clients} clients: give one client rows to "
         "train on",
     )
     check_transforms(transforms, clients, pool.spec, pool.y.dtype, pool.x.dtype)
     leaves = jax.tree.leaves([transform.arguments for transform in transforms])
     phases = max((leaf.shape[0] for leaf in leaves), default=1)
-    most_train, most_valid, most_test = (int(split.size.max()) for split in rows)
     return Federation(
         x=pool.x,
         y=pool.y,
@@ -84,7 +84,7 @@ def assemble(
         transforms=tuple(transforms),
         schedule=schedule,
         truth={name: numbers(name, value) for name, value in (truth or {}).items()},
-        spec=FederationSpec(pool.spec, clients, phases, (most_train, most_valid, most_test)),
+        spec=FederationSpec(pool.spec, clients, phases, (capacity[0], capacity[1], capacity[2])),
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: run, compare, resume, describe, methods."""
+"""The command line: run, compare, resume, describe, kinds, methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ INTERRUPTED = 130
 DEFAULT = (
     "Without a file it is the study of scikit-learn's digits, split over 40 clients with Dirichlet label skew. "
     "CONFIG is a TOML file, such as the config.toml of an earlier run; key=value changes one number of it, "
-    "dotted: algorithm=fedprox algorithm.mu=0.3 clients.alpha=0.05 seeds=[0,1]. Mistyped keys get a suggestion."
+    "dotted: algorithm=fedprox algorithm.mu=0.3 clients.alpha=0.05 seeds=[0,1] shifts.0=swap shifts.0.rate=1. "
+    "Mistyped keys get a suggestion; `fedjax-het kinds` lists the data, clients and shifts that there are."
 )
 
 CODES = "exit codes: 0 done; 1 bad input or a run that failed; 2 a wrong command line; 130 interrupted, saved."
@@ -54,12 +55,24 @@ def _parser() -> argparse.ArgumentParser:
         f"batches. {DEFAULT}",
         "fedjax-het compare --methods fedavg scaffold --alpha 0.05 --rounds 200",
     )
-    described = command("describe", f"Who holds what. {DEFAULT}", "fedjax-het describe clients.alpha=0.05")
+    described = command(
+        "describe",
+        "Who holds what, and how clients differ. Labels, sizes, features, concepts and phases, beside what "
+        f"chance alone would show. {DEFAULT}",
+        "fedjax-het describe clients.alpha=0.05 --out seen",
+    )
     for made in (single, several, described):
         made.add_argument(
             "words", nargs="*", metavar="CONFIG | key=value", help="a TOML file, and changes to it"
         )
-        made.add_argument("--out", type=Path, metavar="DIR", help="folder for the results, a new one")
+        where = "folder for pictures" if made is described else "folder for the results, a new one"
+        made.add_argument("--out", type=Path, metavar="DIR", help=where)
+    described.add_argument("--split", default="train", help="whose rows: train, valid or test")
+    described.add_argument("--phase", type=int, default=0, metavar="T", help="of clients that change over time")
+    for name in ("feature", "concept"):
+        described.add_argument(
+            f"--no-{name}-shift", action="store_true", help=f"do not measure {name} shift, which takes seconds"
+        )
     several.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare: compare=[...]")
     several.add_argument("--clients", type=int, metavar="N", help="registered clients: clients.clients=N")
     several.add_argument("--alpha", type=float, metavar="A", help="small is skewed: clients.alpha=A")
@@ -89,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument(
             "--tensorboard", action="store_true", help="also write TensorBoard files (extra track)"
         )
+    listed = command(
+        "kinds",
+        "What a configuration can name. Data, ways to deal them out to clients, and shifts; or one section, or "
+        "one entry with what its options take.",
+        "fedjax-het kinds rotate",
+    )
+    listed.add_argument("name", nargs="?", help="data, clients, shifts, or an entry of them")
     table = command(
         "methods", "What there is to run. Or, of one method, its options.", "fedjax-het methods fedprox"
     )
@@ -207,33 +227,41 @@ def _show(arguments: argparse.Namespace, result: Comparison) -> None:
 def _describe(arguments: argparse.Namespace) -> int:
     from fedjax_het.experiment import describe, federation_of
 
+    def announce(text: str) -> None:
+        if not arguments.quiet:
+            print(f"measuring: {text}", file=sys.stderr, flush=True)
+
     federation = federation_of(configuration(arguments))
-    about = describe(federation)
+    found = describe(
+        federation,
+        split=arguments.split,
+        phase=arguments.phase,
+        feature_shift=not arguments.no_feature_shift,
+        concept_shift=not arguments.no_concept_shift,
+        announce=announce,
+    )
+    print(json.dumps(found.as_dict(), indent=2) if arguments.json else found, flush=True)
     if arguments.out is not None:
         from fedjax_het import plots
 
         arguments.out.mkdir(parents=True, exist_ok=True)
-        pictures = {"client_sizes": plots.client_sizes}
-        if "labels" in about:
-            pictures["label_distribution"] = plots.label_distribution
-        for name, draw in pictures.items():
-            path = plots.save(draw(federation), arguments.out / f"{name}.png")
+        for name, figure in plots.pictures(federation, phase=arguments.phase).items():
+            path = plots.save(figure, arguments.out / f"{name}.png")
             if not arguments.quiet:
                 print(path, file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(about, indent=2))
-        return 0
-    for name, value in about.items():
-        said = ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else value
-        print(f"{name:>10}  {said}")
+    elif not arguments.json:
+        print("\nPictures of all this: --out DIR. The same for a script: --json.")
     return 0
 
 
-def _methods(arguments: argparse.Namespace) -> int:
-    from fedjax_het.experiment.methods import about, table
+def _listed(arguments: argparse.Namespace) -> int:
+    """kinds and methods."""
+    from fedjax_het.experiment import kinds, methods
 
+    tables = arguments.command == "methods"
+    facts, table = (methods.about, methods.table) if tables else (kinds.kinds, kinds.table)
     if arguments.json:
-        print(json.dumps(about(arguments.name), indent=2))
+        print(json.dumps(facts(arguments.name), indent=2))
         return 0
     from rich.console import Console
 
@@ -252,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 for bad input or a run that failed; 130 after Ctrl-C.
     """
     arguments = parse(argv)
-    commands = {"describe": _describe, "methods": _methods}
+    commands = {"describe": _describe, "kinds": _listed, "methods": _listed}
     try:
         return commands.get(arguments.command, _work)(arguments)
     except KeyboardInterrupt:

@@ -26,8 +26,10 @@ class Names:
 
     Attributes:
         clients: N values of the client column.
-        features: names of the columns of x; "city=Oslo" is 1 where city is Oslo.
-        labels: the values of the label column, one a class; () for regression.
+        features: names of the columns of x; "city=Oslo" is 1 where city is Oslo; () where x has no named
+            columns.
+        labels: the values of the label column, one a class; () for regression, and where classes have no
+            names.
     """
 
     clients: tuple[Any, ...]

@@ -175,7 +175,7 @@ def phases(states: Sequence[Federation], schedule: Any, *, which: Any = None) ->
     transforms = merged([state.transforms for state in held], first.num_clients)
     if choice is not None:
         rows = {
-            split: Rows(each.index, _chosen(each.offset, choice), _chosen(each.size, choice))
+            split: Rows(each.index, *(_chosen(leaf, choice) for leaf in (each.offset, each.size)))
             for split, each in rows.items()
         }
         chosen = functools.partial(_chosen, choice=choice)
@@ -235,7 +235,7 @@ def over_time(
     shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
     require(shapes == [()], f"schedule must return one whole number, got shapes {shapes}: return the phase")
     new = {split: rows.get(split, federation.rows(split)) for split in SPLITS}
-    train, valid, test = (int(each.size.max()) for each in new.values())
+    train, valid, test = (int(np.max(each.size)) for each in new.values())
     return dataclasses.replace(
         federation,
         **new,
@@ -259,9 +259,10 @@ def _joined(rows: Sequence[Rows]) -> Rows:
             kept.append(each.index)
             total += each.index.shape[0]
     require(total < 2**31, f"states must hold less than 2**31 rows together, got {total}: take fewer states")
-    offset = [each.offset + jnp.asarray(begins[id(each.index)], jnp.int32) for each in rows]
-    index = kept[0] if len(kept) == 1 else jnp.concatenate(kept)
-    return Rows(index, jnp.concatenate(offset), jnp.concatenate([each.size for each in rows]))
+    offset = np.concatenate([np.asarray(each.offset) + begins[id(each.index)] for each in rows])
+    index = kept[0] if len(kept) == 1 else jnp.asarray(np.concatenate(kept))
+    size = np.concatenate([each.size for each in rows])
+    return Rows(index, jnp.asarray(offset, jnp.int32), jnp.asarray(size))
 
 
 def _choice(which: Any, states: int, clients: int) -> np.ndarray:
@@ -282,4 +283,4 @@ def _choice(which: Any, states: int, clients: int) -> np.ndarray:
 
 def _chosen(leaf: Array, choice: np.ndarray) -> Array:
     """leaf[choice[t, k], k] of [S, N, ...] as [T, N, ...]; what is the same in all states stays one entry."""
-    return leaf if leaf.shape[0] == 1 else leaf[choice, np.arange(choice.shape[1])]
+    return leaf if leaf.shape[0] == 1 else jnp.asarray(np.asarray(leaf)[choice, np.arange(choice.shape[1])])

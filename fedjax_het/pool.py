@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_het.buffers import taken
 from fedjax_het.check import known, positive_int, require, scalar, short
 from fedjax_het.typing import Array, static
 
@@ -234,4 +235,4 @@ def pool(
     if task != "regression":
         num_classes = _classes({"y": y, "x": x} if task == "tokens" else {"y": y}, num_classes)
     spec = PoolSpec(name, task, x.shape[1:], y.shape[1:], num_classes, _scale(scale, x, task))
-    return Pool(jnp.asarray(x), jnp.asarray(y), spec)
+    return Pool(taken(x), taken(y), spec)

@@ -29,7 +29,7 @@ from fedjax_het.check import positive_int, require, short
 
 __all__ = ["Drawn", "Held", "chunks", "every_client", "fraction", "generator", "hashed"]
 
-CHUNK = 1 << 17
+CHUNK = 1 << 16
 """Rows that are cut at a time: what is needed meanwhile is a few megabytes."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -35,8 +35,10 @@ BUDGET = {
     "plots": 60,
     "metrics": 60,
     "analysis": 60,
-    "heterogeneity": 60,
-    "datasets": 60,
+    "heterogeneity": 400,
+    "datasets": 120,
+    "natural": 120,
+    "adapters": 60,
     "bench": 60,
 }
 """Seconds that an area (a folder of tests) may take, all processes together: twice the time on 2 cores."""
@@ -97,6 +99,18 @@ class _Programs:
         if self.held >= PROGRAMS:
             jax.clear_caches()
             self.held = 0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option for runs in which everything needed is installed."""
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --no-skips, a run that skipped a test has failed; what was skipped is listed below."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fedjax_het"
 
-LATE = ("matplotlib", "sklearn", "orbax", "rich", "pandas", "flax", "chex")
+LATE = ("matplotlib", "sklearn", "orbax", "rich", "pandas", "flax", "chex", "torch", "datasets", "h5py", "scipy.stats")
 """Imported where they are used."""
 
 

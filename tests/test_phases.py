@@ -160,7 +160,7 @@ def _other_pool():
 @pytest.mark.parametrize(
     ("states", "schedule", "options", "error", "message"),
     [
-        (lambda: [], season(1, 1), {}, ValueError, "states must list at least one federation, got none"),
+        (list, season(1, 1), {}, ValueError, "states must list at least one federation, got none"),
         (cut, season(1, 1), {}, TypeError, "states must be a list of federations, got Federation: pass one"),
         (lambda: [1], season(1, 1), {}, TypeError, r"states\[0\] must be a Federation, got int"),
         (

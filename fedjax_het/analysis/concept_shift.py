@@ -24,7 +24,7 @@ __all__ = ["ConceptShift", "concept_shift"]
 COMPONENTS = 32
 """Principal components that the models see."""
 
-COMMON = 400
+COMMON = 200
 """Rows that all models predict, to see where they disagree."""
 
 LEAST = 20
@@ -177,12 +177,6 @@ def concept_shift(
     models, z, stratum = _models(taken, z, rng, federation.spec.pool.name)
     found = models.scores(z, np.arange(len(z)))
     others = ~np.eye(many, dtype=bool) & ~np.isnan(found.gap)
-    require(
-        bool(others.any()),
-        f"federation must have two clients that share two labels, got none among clients "
-        f"{taken.client.tolist()}: "
-        "concepts are compared on labels that both hold; sample more clients or rows",
-    )
     null = np.array([_both(models.scores(z, shuffled(stratum, rng)), others)[:, 0] for _ in range(draws)])
     gap, disagreement = _both(found, others)
     return ConceptShift(
@@ -207,6 +201,16 @@ def _models(
         owner, label = taken.owner[kept], taken.labels[kept]
         _, label = np.unique(label, return_inverse=True)
         classes = int(label.max(initial=0)) + 1
+        held = np.zeros((many, classes), np.int64)
+        held[owner, label] = 1
+        shared = held @ held.T
+        np.fill_diagonal(shared, 0)
+        require(
+            bool((shared >= 2).any()),
+            "federation must have two clients that share two labels, got none among clients "
+            f"{taken.client.tolist()}: concepts are compared on labels that both hold twice or more, so sample "
+            "more clients or rows",
+        )
         half = halves(np.unique(owner * classes + label, return_inverse=True)[1], rng)
         return Discriminants(owner, label, half, _common(rng, len(owner)), many, classes), z[kept], label
     require(

@@ -28,7 +28,7 @@ def linear_mmd(
         u_ks  = |m_ks - m_s|^2 - (1 - 2 p_k|s) v_ks / n_ks - sum_l p_l|s^2 v_ls / n_ls
         value = sum_ks (n_ks / n) u_ks / W,  W = sum_ks (n_ks - 1) v_ks / sum_ks (n_ks - 1)
     u_ks is an unbiased estimate of |mu_ks - mu_s|^2, the squared MMD between a client and the stratum under
-    the linear kernel, so the value is 0 on average where clients are alike, and may be negative. Only means
+    the linear kernel, so the value is about 0 where clients are alike, on either side of it. Only means
     count: a change that leaves them alone is not seen.
 
     The null shuffles the rows among the clients within each stratum, all cells keeping their sizes.
@@ -56,7 +56,9 @@ def linear_mmd(
         return None
     z, owner, stratum = z[kept], owner[kept], stratum[kept]
     order = np.lexsort((owner, stratum))
-    z, owner, stratum = z[order], owner[order], stratum[order]
+    extended = np.concatenate([z, (z**2).sum(1, keepdims=True)], axis=1)
+    floor = FLOOR * extended[:, -1].mean()
+    free, owner, stratum = stratum, owner[order], stratum[order]
     change = (np.diff(owner, prepend=-1) != 0) | (np.diff(stratum, prepend=stratum[0] - 1) != 0)
     starts = np.flatnonzero(change)
     size = np.diff(starts, append=len(z)).astype(np.float64)
@@ -64,8 +66,6 @@ def linear_mmd(
     layer = np.unique(stratum[starts], return_inverse=True)[1]
     share = size / np.bincount(layer, size)[layer]
     member = (layer[:, None] == np.arange(layer.max() + 1)).astype(np.float64)
-    extended = np.concatenate([z, (z**2).sum(1, keepdims=True)], axis=1)
-    floor = FLOOR * extended[:, -1].mean()
 
     def cells(rows: np.ndarray) -> np.ndarray:
         """u_ks / W of every cell."""
@@ -80,8 +80,8 @@ def linear_mmd(
         return unbiased / max(within, floor)
 
     weight = size / size.sum()
-    found = cells(extended)
-    null = np.array([weight @ cells(extended[shuffled(stratum, rng)]) for _ in range(draws)])
+    found = cells(extended[order])
+    null = np.array([weight @ cells(extended[shuffled(free, rng)[order]]) for _ in range(draws)])
     total = np.bincount(whose, size, clients)
     with np.errstate(invalid="ignore"):
         client = np.bincount(whose, size * found, clients) / total

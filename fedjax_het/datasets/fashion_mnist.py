@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedjax_het.buffers import room
 from fedjax_het.check import known, require
 from fedjax_het.pool import Pool, pool
 
@@ -20,6 +21,9 @@ SYSTEM = "/usr/share/datasets/fashion-mnist"
 
 VARIABLE = "FEDJAX_HET_DATA"
 """The environment variable that names a folder of data sets."""
+
+LARGEST = 1100
+"""Bytes that a byte of a gzip file can stand for, at most: 1032, and some for short files."""
 
 PREFIXES = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
 
@@ -56,7 +60,8 @@ def fashion_mnist(split: str = "train") -> Pool:
             f"{name} must have a label for each image of {picture}, got {len(labels[-1])} and "
             f"{len(images[-1])}: take both from one source",
         )
-    return pool(np.concatenate(images), np.concatenate(labels), num_classes=10, name="fashion_mnist")
+    x, y = (held[0] if len(held) == 1 else np.concatenate(held) for held in (images, labels))
+    return pool(x, y, num_classes=10, name="fashion_mnist")
 
 
 def _find(file: str) -> Path:
@@ -73,21 +78,34 @@ def _find(file: str) -> Path:
 
 
 def _idx(path: Path, rank: int) -> np.ndarray:
-    """An idx file of bytes: two zero bytes, 8, the rank, each length as a big-endian uint32, the data."""
+    """An idx file of bytes: two zero bytes, 8, the rank, each length as a big-endian uint32, the data.
+
+    It is unpacked to where the pool will use it, so that the images are in memory once.
+    """
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            start = file.read(4 + 4 * rank)
+            require(
+                len(start) == 4 + 4 * rank and start[:4] == bytes([0, 0, 8, rank]),
+                f"{path} must begin as an idx file of {rank}-dimensional bytes, got {start[:4].hex()}: "
+                "it is another file under this name",
+            )
+            shape = tuple(int(n) for n in np.frombuffer(start[4:], ">u4"))
+            size = math.prod(shape)
+            limit = LARGEST * path.stat().st_size
+            require(
+                size <= limit, f"{path} must hold {size} bytes for shape {shape}, got fewer: fetch it again"
+            )
+            data = room(size, np.uint8)
+            got, view = 0, memoryview(data)
+            while got < size and (more := file.readinto(view[got:])):
+                got += more
+            got += len(file.read(1))
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} must be a whole gzip file, got {error}: fetch it again") from None
-    header = 4 + 4 * rank
     require(
-        len(content) >= header and content[:4] == bytes([0, 0, 8, rank]),
-        f"{path} must begin as an idx file of {rank}-dimensional bytes, got {content[:4].hex()}: "
-        "it is another file under this name",
+        got == size,
+        f"{path} must hold {size} bytes for shape {shape}, got {'more' if got > size else got}: fetch it again",
     )
-    shape = tuple(int(n) for n in np.frombuffer(content[4:header], ">u4"))
-    require(
-        len(content) - header == math.prod(shape),
-        f"{path} must hold {math.prod(shape)} bytes for shape {shape}, got {len(content) - header}: "
-        "fetch it again",
-    )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    data.flags.writeable = False
+    return data.reshape(shape)

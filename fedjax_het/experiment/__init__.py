@@ -5,7 +5,7 @@ from fedjax_het.experiment.build import Study, build, federation_of
 from fedjax_het.experiment.checkpoint import CheckpointError, SaveError
 from fedjax_het.experiment.comparison import compare
 from fedjax_het.experiment.config import Config, ConfigError, to_toml
-from fedjax_het.experiment.describe import describe
+from fedjax_het.experiment.describe import Findings, describe
 from fedjax_het.experiment.going import resume, run
 from fedjax_het.experiment.parts import study_of
 from fedjax_het.experiment.results import Comparison, Line
@@ -16,6 +16,7 @@ __all__ = [
     "Comparison",
     "Config",
     "ConfigError",
+    "Findings",
     "Line",
     "SaveError",
     "Study",

@@ -10,8 +10,10 @@ import numpy as np
 
 from fedjax_het.engine.fit import check_fit
 from fedjax_het.engine.scoring import check_metrics
+from fedjax_het.experiment.central import check_central
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES
 from fedjax_het.experiment.config import Config, ConfigError
+from fedjax_het.experiment.shifts import shifted
 from fedjax_het.experiment.values import Choice, make
 from fedjax_het.federation import SPLITS, Federation
 from fedjax_het.local import Solver
@@ -107,18 +109,18 @@ def build(config: Config, labels: Sequence[str] | None = None) -> Study:
 
 
 def federation_of(config: Config) -> Federation:
-    """The clients and their rows alone.
+    """The clients and their rows alone, shifts applied.
 
     Raises:
         ConfigError: see `build`.
     """
     try:
-        return _federation(config)
+        return shifted(_unshifted(config), config.shifts)
     except ConfigError as error:
         raise error.at(config.source) from error.__cause__
 
 
-def _federation(config: Config) -> Federation:
+def _unshifted(config: Config) -> Federation:
     data = _made("data", config.data)
     if isinstance(data, Pool):
         return _dealt(config, data)
@@ -133,7 +135,7 @@ def _federation(config: Config) -> Federation:
 
 
 def _build(config: Config, labels: Sequence[str] | None) -> Study:
-    federation = _federation(config)
+    federation = shifted(_unshifted(config), config.shifts)
     problem = _made("model", config.model, pool=federation.pool)
     _agree(("model", "data"), "model and data do not fit", check_fit, problem, federation)
     sampler = _made("sampling", config.sampling)
@@ -157,7 +159,7 @@ def _build(config: Config, labels: Sequence[str] | None) -> Study:
         _weighting(config, federation),
         {name: _made("measure", Choice(name)) for name in config.measures},
         None if chosen is None else (row_means(problem.metrics), *chosen),
-        _entrants(config, labels, problem, solver),
+        _entrants(config, labels, problem, solver, federation),
     )
 
 
@@ -169,11 +171,11 @@ def _dealt(config: Config, pool: Pool) -> Federation:
             "clients",
             "data",
         )
-    return _made("clients", config.clients, pool=pool)
+    return _made("clients", config.clients, pool=pool, source=pool)
 
 
 def _entrants(
-    config: Config, labels: Sequence[str] | None, problem: Problem, solver: Solver
+    config: Config, labels: Sequence[str] | None, problem: Problem, solver: Solver, federation: Federation
 ) -> dict[str, Entrant]:
     if labels is None:
         algorithm = _made("algorithm", config.algorithm, problem=problem, solver=solver)
@@ -184,6 +186,8 @@ def _entrants(
         if label not in config.methods:
             raise ConfigError(f"labels must be methods of the configuration, got {label!r}", "compare")
         method, key = config.methods[label], f"methods.{label}"
+        if method.algorithm.name == CENTRALISED:
+            _agree(("compare", "shifts"), f"{label} does not fit the clients", check_central, federation)
         own = solver if method.local is None else _made("local", method.local, f"{key}.local")
         algorithm = _made("method", method.algorithm, key, problem=problem, solver=own)
         entrants[label] = Entrant(label, method.algorithm, problem, own, algorithm)

@@ -5,18 +5,18 @@ Algorithms come from `ALGORITHMS` by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optax
 
-from fedjax_het import metrics, weighting
+from fedjax_het import datasets, metrics, weighting
 from fedjax_het.algorithms import ALGORITHMS, fedavg
 from fedjax_het.analysis import gradient_dissimilarity
-from fedjax_het.datasets import digits, fashion_mnist, load_npz, synthetic
 from fedjax_het.engine import executors, sampling
 from fedjax_het.experiment.options import Factory, factory, step_rule
-from fedjax_het.heterogeneity import iid, label
+from fedjax_het.federation import Federation
+from fedjax_het.heterogeneity import compose, concept, feature, iid, label, quantity, temporal
 from fedjax_het.local import Optax, Schedule, Solver, geometric, inverse_time, plan, sgd
 from fedjax_het.models import linear, mlp, selectors, softmax
 
@@ -27,6 +27,9 @@ CENTRALISED = "centralised"
 
 RATE: Mapping[str, Any] = {"learning_rate": float | Schedule}
 WORK = ("epochs", "steps")
+LISTED = Sequence[float]
+TABLES = Sequence[LISTED] | Sequence[Sequence[LISTED]]
+"""Vectors or images; matrices."""
 
 
 def _own() -> None:
@@ -41,18 +44,93 @@ def _by_optax(
     return Solver(optimizer, work, None, 0)
 
 
+def _composed(federation: Federation, *, steps: Sequence[Callable[[Federation], Federation]]) -> Federation:
+    """Apply several shifts in their order, as one."""
+    return compose(*steps)(federation)
+
+
+def _dealt(call: Callable[..., Any], **defaults: Any) -> Factory:
+    """A partitioner of a pool: the shares held out, and how many clients there are, are numbers."""
+    wanted = {"clients": int, "test": float, "valid": float}
+    kinds = {name: kind for name, kind in wanted.items() if name != "clients" or name in defaults}
+    return factory(call, kinds=kinds, test=0.2, valid=0.0, **defaults)
+
+
 _ALGORITHMS = {name: factory(entry.factory) for name, entry in ALGORITHMS.items()}
 
 CHOICES: dict[str, dict[str, Factory]] = {
     "data": {
-        "digits": factory(digits),
-        "fashion_mnist": factory(fashion_mnist),
-        "synthetic": factory(synthetic),
-        "npz": factory(load_npz),
+        "digits": factory(datasets.digits),
+        "fashion_mnist": factory(datasets.fashion_mnist),
+        "flights": factory(datasets.flights),
+        "chem97": factory(datasets.chem97),
+        "insteval": factory(datasets.insteval),
+        "shakespeare": factory(datasets.shakespeare),
+        "synthetic": factory(datasets.synthetic),
+        "synthetic_li": factory(datasets.synthetic_li),
+        "synthetic_li_iid": factory(datasets.synthetic_li_iid),
+        "synthetic_fedprox": factory(datasets.synthetic_fedprox),
+        "synthetic_fedprox_iid": factory(datasets.synthetic_fedprox_iid),
+        "synthetic_qffl": factory(datasets.synthetic_qffl),
+        "synthetic_qffl_iid": factory(datasets.synthetic_qffl_iid),
+        "synthetic_hybrid": factory(datasets.synthetic_hybrid),
+        "synthetic_pfedme": factory(datasets.synthetic_pfedme),
+        "synthetic_feddyn": factory(datasets.synthetic_feddyn),
+        "mixture": factory(datasets.mixture),
+        "mixed_regression": factory(datasets.mixed_regression),
+        "local_global_regression": factory(datasets.local_global_regression),
+        "gaussian_clusters": factory(datasets.gaussian_clusters),
+        "npz": factory(datasets.load_npz),
     },
     "clients": {
-        "dirichlet": factory(label.dirichlet, clients=40, alpha=0.1, min_size=20),
-        "iid": factory(iid.iid, clients=40),
+        "iid": _dealt(iid.iid, clients=40),
+        "dirichlet": _dealt(label.dirichlet, clients=40, alpha=0.1, min_size=20),
+        # as skewed over ten even classes: there, alpha is the sum of the concentrations
+        "dirichlet_per_client": _dealt(label.dirichlet_per_client, clients=40, alpha=1.0),
+        "shards": _dealt(label.shards, clients=40),
+        "classes": _dealt(label.classes, clients=40),
+        "proportions": _dealt(label.proportions),
+        "power_law": _dealt(quantity.power_law, clients=40),
+        "log_normal": _dealt(quantity.log_normal, clients=40),
+        "dirichlet_sizes": _dealt(quantity.dirichlet, clients=40, alpha=0.5),
+        "sizes": _dealt(quantity.sizes),
+        "by_feature": _dealt(feature.by_feature, clients=40),
+        "by_cluster": _dealt(feature.by_cluster, clients=40),
+    },
+    "shift": {
+        "rotate": factory(feature.rotate),
+        "affine": factory(feature.affine, kinds={"clip": LISTED | None}),
+        "blur": factory(feature.blur),
+        "noise": factory(feature.noise),
+        "channels": factory(feature.channels, kinds={"mixing": Sequence[Sequence[LISTED]] | None}),
+        "gaussian": factory(feature.gaussian, kinds={"shifts": TABLES | None}),
+        "domains": factory(
+            feature.domains, kinds={"domains": Sequence[str], "mixture": Sequence[LISTED] | None}
+        ),
+        "permute": factory(concept.permute),
+        "swap": factory(concept.swap),
+        "oppose": factory(concept.oppose),
+        "linear": factory(concept.linear),
+        "dirichlet": factory(label.dirichlet, without=("clients", "min_size", "balanced"), alpha=0.1),
+        "dirichlet_per_client": factory(
+            label.dirichlet_per_client, without=("clients", "replacement"), alpha=1.0
+        ),
+        "shards": factory(label.shards, without=("clients",)),
+        "classes": factory(label.classes, without=("clients", "min_size")),
+        "proportions": factory(label.proportions, without=("replacement",)),
+        "power_law": factory(quantity.power_law, without=("clients",)),
+        "log_normal": factory(quantity.log_normal, without=("clients",)),
+        "dirichlet_sizes": factory(quantity.dirichlet, without=("clients",), alpha=0.5),
+        "sizes": factory(quantity.sizes),
+        "by_feature": factory(feature.by_feature, without=("clients",)),
+        "by_cluster": factory(feature.by_cluster, without=("clients",)),
+        "sudden": factory(temporal.sudden),
+        "gradual": factory(temporal.gradual),
+        "recurring": factory(temporal.recurring),
+        "rotating_classes": factory(temporal.rotating_classes),
+        "growing": factory(temporal.growing),
+        "label_delay": factory(temporal.label_delay),
+        "compose": factory(_composed),
     },
     "model": {
         "mlp": factory(mlp),
@@ -113,7 +191,8 @@ CHOICES: dict[str, dict[str, Factory]] = {
         "matching": factory(selectors.matching),
     },
 }
-"""section -> name -> Factory. From `optimizer` on, what is chosen is an option of something else."""
+"""section -> name -> Factory. Entries of "shift" take a federation, first; those of partitioners deal its rows
+anew. From `optimizer` on, what is chosen is an option of something else."""
 
 DEFAULTS = {
     "data": "digits",

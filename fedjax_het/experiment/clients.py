@@ -51,9 +51,10 @@ def standing(federation: Federation, metric: str) -> tuple[bool, str]:
 
     A client with 40 rows has a handful of test rows, which say little. Where clients differ in their label
     mixture alone, the common test rows, reweighted to the client's labels, estimate the same thing from all of
-    them. Otherwise a client's own rows are all there is.
+    them. Otherwise, and where the mixtures change over time, a client's own rows are all there is.
     """
-    pure = metric == "accuracy" and "proportions" in federation.truth and not federation.transforms
+    still = federation.spec.phases == 1 and not federation.transforms
+    pure = metric == "accuracy" and "proportions" in federation.truth and still
     if pure:
         return True, "on the union of the test rows, reweighted to the client's labels"
     return False, "on the client's own test rows"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedjax_het.construct import pooled
 from fedjax_het.engine import sampling, stack
 from fedjax_het.experiment.build import Entrant, Study, build
+from fedjax_het.experiment.central import pooled_over_time
 from fedjax_het.experiment.clients import by_client, standing
 from fedjax_het.experiment.config import Config
 from fedjax_het.experiment.folders import Folder
@@ -142,7 +142,7 @@ def _line(
     began = time.perf_counter()
     federation, sampler = study.federation, study.sampler
     if entrant.centralised:
-        federation, sampler = pooled(study.federation), sampling.everyone()
+        federation, sampler = pooled_over_time(study.federation), sampling.everyone()
     histories, clients = [], []
     for position, seed in enumerate(study.config.seeds):
         algorithm = entrant.algorithm

@@ -22,6 +22,7 @@ from fedjax_het.experiment.sections import (
     evaluation,
     tuning,
 )
+from fedjax_het.experiment.shifts import listed
 from fedjax_het.experiment.source import ConfigError, Source, about, nearest, read
 from fedjax_het.experiment.toml import dump
 from fedjax_het.experiment.values import NONE, Choice, complete, convert, plain, table_of
@@ -66,6 +67,7 @@ class Config:
         compare: the methods of a comparison, labels of `methods` or names of algorithms.
         data: where the rows come from.
         clients: how they are dealt out; None for data that come with clients.
+        shifts: what is done to the clients then, in order: entries of the section "shift".
         model: what is learnt.
         local: what one client does.
         algorithm: what a single run runs.
@@ -91,6 +93,7 @@ class Config:
     compare: tuple[str, ...] = COMPARED
     data: Choice = Choice(DEFAULTS["data"])
     clients: Choice | None = None
+    shifts: tuple[Choice, ...] = ()
     model: Choice = Choice(DEFAULTS["model"])
     local: Choice = Choice(DEFAULTS["local"])
     algorithm: Choice = Choice(DEFAULTS["algorithm"])
@@ -112,6 +115,7 @@ class Config:
             if section != "clients":
                 self._set(section, complete(section, getattr(self, section), section, Choice(name)))
         self._set("clients", _clients(self.data, self.clients))
+        self._set("shifts", listed(self.shifts))
         self._set("evaluation", evaluation(self.evaluation))
         self._set("checkpoint", checkpoint(self.checkpoint))
         self._set("tuning", tuning(self.tuning))
@@ -128,8 +132,9 @@ class Config:
 
         Args:
             path: a TOML file.
-            overrides: `key=value`, such as "algorithm=fedprox", "algorithm.mu=0.3", "seeds=[0,1]". Values are
-                TOML, words need no quotes. Naming another choice drops the options of the one in the file.
+            overrides: `key=value`, such as "algorithm=fedprox", "algorithm.mu=0.3", "seeds=[0,1]",
+                "shifts.0=rotate", "shifts.0.spread=30". Values are TOML, words need no quotes. Naming another
+                choice drops the options of the one in the file.
 
         Raises:
             ConfigError: see `Config`; the message begins with the file and line, or the override.
@@ -160,6 +165,7 @@ class Config:
         """All of it as tables, lists and values that TOML and JSON have; every default is written out."""
         table = {name: plain(getattr(self, name)) for name in _OWN.options}
         table |= {name: plain(getattr(self, name)) for name in DEFAULTS if getattr(self, name) is not None}
+        table["shifts"] = plain(self.shifts)
         for name in ("evaluation", "checkpoint", "tuning"):
             record = getattr(self, name)
             table[name] = {

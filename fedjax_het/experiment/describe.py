@@ -1,76 +1,93 @@
-"""describe: who holds what, in numbers."""
+"""describe: all that can be said of a federation before a model is trained."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
+from fedjax_het import analysis, heterogeneity
+from fedjax_het.federation import Federation
 
-from fedjax_het.federation import SPLITS, Federation
-from fedjax_het.metrics.fairness import gini
-
-__all__ = ["describe"]
+__all__ = ["Findings", "describe"]
 
 
-def describe(federation: Federation, *, phase: int = 0) -> dict[str, Any]:
-    """What a federation holds, as JSON.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Findings:
+    """What a federation holds, and how its clients differ. `str()` is text, `as_dict()` is JSON.
+
+    Attributes:
+        holdings: who holds how many rows of what, against IID splits, and what changes over time.
+        feature_shift: whether clients differ in P(x), and in P(x | y); None if it was not measured.
+        concept_shift: whether clients differ in P(y | x); None if it was not measured.
+        unmeasured: name of a part that the rows do not allow -> why.
+    """
+
+    holdings: heterogeneity.Description
+    feature_shift: analysis.FeatureShift | None
+    concept_shift: analysis.ConceptShift | None
+    unmeasured: Mapping[str, str]
+
+    def as_dict(self, *, each: bool = False) -> dict[str, Any]:
+        """What `heterogeneity.Description.as_dict` has, with "feature_shift", "concept_shift", "unmeasured".
+
+        Args:
+            each: whether to list every client too, under "each".
+        """
+        told = self.holdings.as_dict(each=each)
+        for name in ("feature_shift", "concept_shift"):
+            part = getattr(self, name)
+            told[name] = None if part is None else part.as_dict()
+        return {**told, "unmeasured": dict(self.unmeasured)}
+
+    def __str__(self) -> str:
+        parts = [self.holdings, self.feature_shift, self.concept_shift]
+        parts += [f"{name.replace('_', ' ')}: not measured, {why}" for name, why in self.unmeasured.items()]
+        return "\n\n".join(str(part) for part in parts if part is not None)
+
+
+def describe(
+    federation: Federation,
+    *,
+    split: str = "train",
+    phase: int = 0,
+    feature_shift: bool = True,
+    concept_shift: bool = True,
+    seed: int = 0,
+    announce: Callable[[str], None] = lambda text: None,
+) -> Findings:
+    """Everything that `heterogeneity.describe`, `analysis.feature_shift` and `analysis.concept_shift` say.
+
+    The first looks at all clients; the other two train small models on a sample of them, which takes some
+    seconds each.
 
     Args:
         federation: any.
-        phase: of its rows.
+        split: "train", "valid" or "test".
+        phase: of a federation that changes over time; what changes from phase to phase is told in any case.
+        feature_shift: whether to measure it.
+        concept_shift: whether to measure it.
+        seed: of the null distributions and of the samples.
+        announce: told what is being measured.
 
-    Returns:
-        "name", "task", "clients", "phases", "classes" (None without labels); "rows" by split; of the training
-        rows "sizes" (least, median, most, Gini, clients without any) and, where a row has one label,
-        "labels": rows of each class and the classes that a client holds (least, median, most, and effective: 2
-        to the entropy of its labels, in bits, averaged over clients).
+    Raises:
+        TypeError: no federation, numbers that are not whole.
+        ValueError: no such split or phase.
     """
-    spec = federation.spec
-    size = np.asarray(federation.train.size)[phase]
-    held = size > 0
-    about: dict[str, Any] = {
-        "name": spec.pool.name,
-        "task": spec.pool.task,
-        "clients": spec.num_clients,
-        "phases": spec.phases,
-        "classes": spec.pool.num_classes,
-        "features": list(spec.pool.feature_shape),
-        "rows": {split: _rows(federation, split, phase) for split in SPLITS},
-        "sizes": {
-            "least": int(size.min()),
-            "median": float(np.median(size)),
-            "most": int(size.max()),
-            "Gini": float(gini(size.astype(float), np.ones_like(held))),
-            "empty": int((~held).sum()),
-        },
-        "truth": sorted(federation.truth),
+    announce("labels, sizes and phases")
+    holdings = heterogeneity.describe(federation, split=split, phase=phase, seed=seed)
+    asked = {
+        "feature_shift": analysis.feature_shift if feature_shift else None,
+        "concept_shift": analysis.concept_shift if concept_shift else None,
     }
-    if spec.pool.num_classes is not None and spec.pool.target_shape == () and held.any():
-        about["labels"] = _labels(federation, phase, spec.pool.num_classes)
-    return about
-
-
-def _rows(federation: Federation, split: str, phase: int) -> int:
-    size = np.asarray(federation.rows(split).size)
-    return int(size[min(phase, len(size) - 1)].sum())
-
-
-def _labels(federation: Federation, phase: int, classes: int) -> dict[str, Any]:
-    """Labels as the pool has them; a transform of the labels is not applied."""
-    rows = federation.train
-    offset, size = np.asarray(rows.offset)[phase], np.asarray(rows.size)[phase]
-    owner = np.repeat(np.arange(len(size)), size)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size) + np.repeat(offset, size)
-    label = np.asarray(federation.y)[np.asarray(rows.index)[place]]
-    counts = np.bincount(owner * classes + label, minlength=len(size) * classes).reshape(len(size), classes)
-    counts = counts[size > 0]
-    share = counts / counts.sum(axis=1, keepdims=True)
-    entropy = -np.sum(share * np.log2(share, out=np.zeros_like(share), where=share > 0), axis=1)
-    many = (counts > 0).sum(axis=1)
-    return {
-        "rows": counts.sum(axis=0).tolist(),
-        "least": int(many.min()),
-        "median": float(np.median(many)),
-        "most": int(many.max()),
-        "effective": float(np.mean(2**entropy)),
-    }
+    found: dict[str, Any] = dict.fromkeys(asked)
+    unmeasured = {}
+    for name, measure in asked.items():
+        if measure is None:
+            continue
+        announce(name.replace("_", " "))
+        try:
+            found[name] = measure(federation, split=split, phase=phase, seed=seed)
+        except ValueError as error:  # split and phase are there: it is the rows that do not allow it
+            unmeasured[name] = str(error)
+    return Findings(holdings, found["feature_shift"], found["concept_shift"], unmeasured)

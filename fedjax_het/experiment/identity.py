@@ -27,7 +27,7 @@ def identity(study: Study, entrant: Entrant, seed: int, parts: dict[str, Any]) -
     for name in ("name", "seeds", "compare", "methods", "algorithm", "checkpoint", "tuning"):
         del config[name]
     if study.given:
-        for name in ("data", "clients", "model", "local"):
+        for name in ("data", "clients", "shifts", "model", "local"):
             config.pop(name, None)
     return {
         **config,

@@ -32,11 +32,11 @@ class Source:
 
     def where(self, key: str) -> str | None:
         """The place that set `key`, or else the table it lies in, or what lies in it; None: a default."""
-        places = [(name, f"{self.file}, line {line}") for name, line in key_lines(self.text)]
-        places += [(name, f"override {given!r}") for name, given in self.overrides]
+        places = [(name, f"override {given!r}") for name, given in reversed(self.overrides)]
+        places += [(name, f"{self.file}, line {line}") for name, line in key_lines(self.text)]
         parts = re.split(r"(?=[.\[])", key)
         for wanted in ("".join(parts[:count]) for count in range(len(parts), 0, -1)):
-            for name, place in reversed(places):
+            for name, place in places:
                 if name == wanted:
                     return place
         return next((place for name, place in places if name.startswith((f"{key}.", f"{key}["))), None)

@@ -20,8 +20,8 @@ MUTE = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'|#.*")
 def key_lines(text: str) -> list[tuple[str, int]]:
     """(dotted key, line from 1) of every table header and every key, in the order of the text.
 
-    The entries of an array of tables are `name[0]`, `name[1]` ... What lies in a list that is written inline has
-    no line of its own.
+    The entries of an array of tables are `name[0]`, `name[1]` ... What lies in a list that is written inline
+    has no line of its own.
 
     A statement ends where its lines, taken alone, first parse; so `tomllib` decides what a key is.
 
@@ -49,7 +49,9 @@ def key_lines(text: str) -> list[tuple[str, int]]:
         names = list(_names(statement))
         if header:
             if pending[0].lstrip().startswith("[["):
-                arrays[names[-1]] = arrays.get(names[-1], -1) + 1
+                latest = names[-1]
+                arrays = {name: many for name, many in arrays.items() if not name.startswith(f"{latest}.")}
+                arrays[latest] = arrays.get(latest, -1) + 1
             names = [_numbered(name, arrays) for name in names]
         found += [(name if header or not table else f"{table}.{name}", begin) for name in names]
         table = names[-1] if header else table
@@ -66,12 +68,11 @@ def _names(statement: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 def _numbered(name: str, arrays: Mapping[str, int]) -> str:
     """A header's key, in which every array of tables is followed by the number of its latest entry."""
-    numbered, above = "", ""
+    numbered, above = [], ""
     for part in name.split("."):
         above = f"{above}.{part}" if above else part
-        number = f"[{arrays[above]}]" if above in arrays else ""
-        numbered += f"{'.' if numbered else ''}{part}{number}"
-    return numbered
+        numbered.append(f"{part}[{arrays[above]}]" if above in arrays else part)
+    return ".".join(numbered)
 
 
 def literal(value: Any) -> str:
@@ -119,7 +120,7 @@ def dump(table: Mapping[str, Any]) -> str:
 
 
 def _blocks(table: Mapping[str, Any], header: str) -> Iterator[str]:
-    nested = {
+    nested: dict[str, Any] = {
         name: value
         for name, value in table.items()
         if isinstance(value, Mapping) and (not header or all(isinstance(v, Mapping) for v in table.values()))

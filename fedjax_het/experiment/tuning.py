@@ -12,10 +12,10 @@ import numpy as np
 
 from fedjax_het import keys
 from fedjax_het.check import positive_int, require
-from fedjax_het.construct import pooled
 from fedjax_het.engine import make_round, sampling
 from fedjax_het.experiment.build import Entrant, Study
 from fedjax_het.experiment.candidates import grid, numbers
+from fedjax_het.experiment.central import pooled_over_time
 from fedjax_het.experiment.config import ConfigError, Method
 from fedjax_het.experiment.lanes import losses, stacked
 from fedjax_het.experiment.pace import cohort_steps, paced
@@ -147,7 +147,7 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
     algorithms = [_algorithm(study, _built(entrant, method)) for method in methods]
     layout, fixed, varied = stacked(algorithms, entrant.label)
     lanes = jnp.stack([keys.stream(jax.random.key(seed), STREAM) for seed in range(seeds)])
-    federation = pooled(study.federation) if entrant.centralised else study.federation
+    federation = pooled_over_time(study.federation) if entrant.centralised else study.federation
     sampler = sampling.everyone() if entrant.centralised else study.sampler
     weighting = None if entrant.centralised else study.weighting
     found = losses(

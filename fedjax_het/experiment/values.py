@@ -11,7 +11,17 @@ from fedjax_het.experiment.choices import CHOICES
 from fedjax_het.experiment.options import RECORDS, REQUIRED, UNFIT, Factory, Option, fit, list_of
 from fedjax_het.experiment.source import ConfigError, nearest
 
-__all__ = ["Choice", "complete", "convert", "fill", "make", "plain", "table_of", "usage"]
+__all__ = [
+    "Choice",
+    "complete",
+    "convert",
+    "default_words",
+    "fill",
+    "make",
+    "plain",
+    "table_of",
+    "usage",
+]
 
 NONE = "none"
 """None in a file: TOML has no word for it."""
@@ -155,12 +165,16 @@ def usage(factory: Factory) -> str:
     """The options in words: "mu (a number, default 0.1), ..."."""
     words = []
     for name, option in factory.options.items():
-        default = "required" if option.default is REQUIRED else f"default {_shown(option.default)}"
-        words.append(f"{name} ({option.words}; {default})")
+        default = "" if option.default is REQUIRED else "default "
+        words.append(f"{name} ({option.words}; {default}{default_words(option)})")
     return ", ".join(words) if words else "no options"
 
 
-def _shown(value: Any) -> str:
+def default_words(option: Option) -> str:
+    """The default as a file has it, or "required"."""
+    value = option.default
+    if value is REQUIRED:
+        return "required"
     if value is None:
         return f'"{NONE}"'
     if isinstance(value, bool):

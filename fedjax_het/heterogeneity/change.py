@@ -12,7 +12,9 @@ linear kernel on standardised features, so it sees changes of the means and no o
 
 Both are above 0 for finite rows even if nothing changes. So both come with what chance shows when each client's
 rows that are *not* held in both phases are shuffled between the two: for labels the band of random draws, for
-features the exact expectation of the square.
+features the exact expectation of the square. Phases whose rows were cut by label, each anew, are closer than a
+shuffle would have them (see `null`): for them the band is high, by a factor of about the root of the share of
+rows that train.
 
 Reference: Gretton, Borgwardt, Rasch, Schoelkopf, Smola, "A kernel two-sample test", JMLR 13, 2012, lemma 4 (the
     squared distance of mean embeddings; here the kernel is linear).

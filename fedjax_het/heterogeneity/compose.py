@@ -48,6 +48,9 @@ class Steps:
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{who}: {error}") from error
+            except Exception as error:
+                error.add_note(f"raised by {who}")
+                raise
             if not isinstance(held, Federation):
                 raise TypeError(f"{who} must return a Federation, got {type(held).__name__}: return one")
         return held

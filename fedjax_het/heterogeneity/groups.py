@@ -15,8 +15,9 @@ from fedjax_het.typing import Array
 
 __all__ = ["Clusters", "Groups", "given", "groups", "one_of"]
 
-Clusters = int | Sequence[int] | None
-"""How many latent clusters there are; or which one each client is in, N of 0, 1, ...; or None for none."""
+Clusters = int | Sequence[int] | np.ndarray | Array | None
+"""How many latent clusters there are; or which one each client is in, N of 0, 1, ..., such as the "cluster" of
+a federation's truth, so that two shifts share their clusters; or None for none."""
 
 
 @dataclasses.dataclass(frozen=True)

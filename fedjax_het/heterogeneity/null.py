@@ -168,8 +168,10 @@ def dealt(rng: np.random.Generator, pooled: np.ndarray, sizes: np.ndarray) -> np
     return table
 
 
-def cut(rng: np.random.Generator, counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Counts of each client's train, valid and test rows after a cut by label, int64 [3, N, K].
+def cut(
+    rng: np.random.Generator, counts: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts of each client's (train, valid, test) rows after a cut by label, int64 [N, K] each.
 
     By largest remainders, first for test, then for valid out of the others, as `split` has it.
 
@@ -180,7 +182,7 @@ def cut(rng: np.random.Generator, counts: np.ndarray, sizes: np.ndarray) -> np.n
     """
     test = _quotas(rng, counts, sizes[2])
     valid = _quotas(rng, counts - test, sizes[1])
-    return np.stack([counts - test - valid, valid, test])
+    return counts - test - valid, valid, test
 
 
 def is_cut(parts: np.ndarray) -> bool:
@@ -207,6 +209,6 @@ def _quotas(rng: np.random.Generator, counts: np.ndarray, take: np.ndarray) -> n
         return np.zeros_like(counts)
     share, remainder = np.divmod(counts * take[:, None], np.maximum(counts.sum(1), 1)[:, None])
     missing = take - share.sum(1)
-    rank = remainder + rng.random(counts.shape)
+    rank = remainder + rng.random(counts.shape[::-1]).T
     threshold = np.take_along_axis(np.sort(rank, 1), counts.shape[1] - 1 - missing[:, None], 1)
     return share + (rank > threshold)

@@ -9,7 +9,7 @@ from fedjax_het.split import hashed
 
 __all__ = ["dirichlet_shares", "draw_shares"]
 
-BLOCK = 1 << 16
+BLOCK = 1 << 13
 """Draws that are worked on at a time, so that a million need no more memory than their result."""
 
 

@@ -91,7 +91,8 @@ def client_map(
         f"{federation.spec.pool.name!r}: draw client_sizes",
     )
     what, values, grouped = _colours(federation, colour, holders, split, phase)
-    told = [evidence(federation, kind, holders, split=split, phase=phase) for kind in kinds]
+    size = sizes_of(federation, split=split, phase=phase)[holders]
+    told = evidence(federation, kinds, holders, split=split, phase=phase)
     with styled():
         figure, panels = canvas(
             f"Clients by likeness: {len(holders):,} clients of {federation.spec.pool.name}",
@@ -102,37 +103,47 @@ def client_map(
         shares = []
         for axes, kind, one in zip(panels, kinds, told):
             axes.set_title(TITLES[kind])
-            shares.append(_panel(axes, kind, one, holders, values, grouped))
+            shares.append(_panel(axes, kind, one, holders, size, values, grouped))
         _legend(figure, panels, what, values, grouped)
         shown = ", ".join(f"{100 * share:.0f} %" for share in shares)
         empty = federation.num_clients - len(holders)
         caption = (
-            f"A dot is a client; near each other: alike. Dashed ring: {100 * ALIKE:.0f} % of the clients would lie "
-            f"in it if rows were dealt at random. The plane shows {shown} of the variance between clients."
+            f"A dot is a client, its area the rows; near each other: alike. Dashed ring: clients with "
+            f"{100 * ALIKE:.0f} % of the rows would lie in it if rows were dealt at random. The plane shows {shown} of the variance between clients."
         )
         caption += f" {empty} clients without rows are left out." if empty else ""
         caption += f" Phase {phase} of {federation.spec.phases}." if federation.spec.phases > 1 else ""
         return finish(figure, caption)
 
 
-def in_the_plane(told: Evidence) -> tuple[np.ndarray, float, float]:
-    """(coordinates [n, 2], share of the variance that they show, radius of the ring)."""
-    place, share = _leading(told.values)
-    chance, _ = _leading(told.chance)
-    return place, share, float(np.quantile(np.hypot(*chance.T), ALIKE))
+def in_the_plane(told: Evidence, rows: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """(coordinates [n, 2], share of the variance that they show, radius of the ring).
+
+    Clients count by their rows: the vectors of small ones are mostly noise.
+
+    Args:
+        told: a vector a client, and the same of a random deal.
+        rows: of each client, int [n].
+    """
+    place, share = _leading(told.values, rows)
+    radius = np.hypot(*_leading(told.chance, rows)[0].T)
+    order = np.argsort(radius)
+    within = np.searchsorted(np.cumsum(rows[order]), ALIKE * rows.sum())
+    return place, share, float(radius[order[min(within, len(order) - 1)]])
 
 
-def _leading(values: np.ndarray) -> tuple[np.ndarray, float]:
+def _leading(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, float]:
     """The two leading principal components [n, 2], and their share of the variance (1 if there is none)."""
-    off = values - values.mean(0)
-    power, axes = np.linalg.eigh(off.T @ off)
+    weight = rows / rows.sum()
+    off = values - weight @ values
+    power, axes = np.linalg.eigh((weight[:, None] * off).T @ off)
     axes = axes[:, ::-1][:, :2]
     # the sign of an axis is arbitrary: its largest entry is made positive, so that a picture is reproducible
     axes = axes * np.where(axes[np.abs(axes).argmax(0), range(axes.shape[1])] < 0, -1, 1)
     place = np.zeros((len(values), 2))
     place[:, : axes.shape[1]] = off @ axes
     total = float(np.maximum(power, 0).sum())
-    return place, float(np.maximum(power[::-1][:2], 0).sum()) / total if total > 1e-12 else 1.0
+    return place, float(np.maximum(power[::-1][:2], 0).sum()) / total if total > 1e-24 else 1.0
 
 
 def _colours(
@@ -158,17 +169,24 @@ def _colours(
 
 
 def _panel(
-    axes: Axes, kind: str, told: Evidence, holders: np.ndarray, values: np.ndarray, grouped: bool
+    axes: Axes,
+    kind: str,
+    told: Evidence,
+    holders: np.ndarray,
+    rows: np.ndarray,
+    values: np.ndarray,
+    grouped: bool,
 ) -> float:
     """One plane; returns the share of the variance that it shows."""
-    place, share, ring = in_the_plane(told)
+    place, share, ring = in_the_plane(told, rows)
     many = len(holders)
-    size, alpha = (float(np.clip(5000 / many, 3, 45)), 0.85 if many <= 500 else 0.5)
+    size = np.clip(5000 / many, 3, 45) * np.clip(rows / rows.mean(), 0.25, 4)
+    alpha = 0.85 if many <= 500 else 0.5
     if grouped:
         found = np.unique(values)
         for style, group in zip(looks(len(found)), found):
             axes.scatter(
-                *place[values == group].T, s=size, color=style["color"], marker=style["marker"], alpha=alpha,
+                *place[values == group].T, s=size[values == group], color=style["color"], marker=style["marker"], alpha=alpha,
                 linewidth=0,
             )  # fmt: skip
     else:

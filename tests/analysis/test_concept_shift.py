@@ -19,6 +19,12 @@ def alike(seed=0, clients=12, of=POOL):
     return iid(of, clients=clients, seed=seed, test=0.0)
 
 
+def holding(turn, *labels):
+    """Every fourth row of these labels."""
+    rows = np.flatnonzero(np.isin(POOL.y, labels))
+    return rows[rows % 4 == turn]
+
+
 def straight(rows=1800):
     """A regression of six features with little noise."""
     rng = np.random.default_rng(0)
@@ -29,13 +35,13 @@ def straight(rows=1800):
 
 @pytest.mark.parametrize("of", [POOL, straight()], ids=["labels", "regression"])
 def test_clients_that_are_alike_lie_inside_their_bands(of):
-    """10 numbers at a level of 98 %, fixed beforehand: at most 2 outside happens in 99.9 of 100 cases."""
-    found = [concept_shift(alike(seed, of=of), draws=99, seed=seed) for seed in range(5)]
+    """8 numbers at a level of 98 %, fixed beforehand: at most 2 outside happens in 99.9 of 100 cases."""
+    found = [concept_shift(alike(seed, of=of), draws=99, seed=seed) for seed in range(4)]
     numbers = [number for result in found for number in (result.gap, result.disagreement)]
     assert all(number.level == pytest.approx(0.98) for number in numbers)
     assert sum(not number.inside for number in numbers) <= 2
     assert abs(np.mean([result.gap.value for result in found])) < 0.03
-    assert sum(result.comparable for result in found) >= 4
+    assert sum(result.comparable for result in found) >= 3
 
 
 def test_swaps_are_seen_and_grow():
@@ -59,16 +65,13 @@ def test_clusters_show_in_the_matrix():
     assert found.score[same].min() > 0.6 > 0.4 > found.score[cluster[:, None] != cluster].max()
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.5])
-def test_label_skew_alone_is_no_concept_shift(alpha):
-    """6 numbers, each above its band in one of 200 cases: at most one of them."""
-    found = [
-        concept_shift(dirichlet(POOL, clients=12, alpha=alpha, min_size=20, seed=seed), draws=199, seed=seed)
-        for seed in range(3)
-    ]
+def test_label_skew_alone_is_no_concept_shift():
+    """4 numbers, each above its band in one of 100 cases: at most one of them."""
+    skewed = [dirichlet(POOL, clients=12, alpha=alpha, min_size=20, seed=1) for alpha in (0.1, 0.5)]
+    found = [concept_shift(federation, draws=99, seed=1) for federation in skewed]
     assert sum(number.above for result in found for number in (result.gap, result.disagreement)) <= 1
     assert not any(result.comparable for result in found)
-    assert all(0.2 < result.compared <= 1 for result in found)
+    assert 0.2 < found[0].compared < 0.8 < found[1].compared
 
 
 def test_concept_shift_is_seen_under_label_skew():
@@ -86,7 +89,7 @@ def test_feature_shift_is_not_taken_for_a_concept():
 def test_noise_in_everybodys_labels_is_no_concept_shift():
     labels, rng = np.asarray(POOL.y), np.random.default_rng(0)
     noisy = np.where(rng.random(1797) < 0.4, rng.integers(0, 10, 1797), labels)
-    found = concept_shift(alike(of=fh.pool(POOL.x, noisy, num_classes=10)), draws=199)
+    found = concept_shift(alike(of=fh.pool(POOL.x, noisy, num_classes=10)), draws=39)
     assert np.diagonal(found.score).mean() < 0.7 and not found.seen
 
 
@@ -139,14 +142,14 @@ def test_seeds():
 
 
 def test_it_can_be_kept_and_read():
-    parts = [np.flatnonzero(np.isin(POOL.y, pair)) for pair in ((0, 1), (0, 1), (1, 2, 3), (2, 3))]
+    parts = [holding(turn, *labels) for turn, labels in enumerate([(0, 1), (0, 1), (1, 2, 3), (2, 3)])]
     found = concept_shift(fh.from_index_lists(POOL, None, parts), draws=19)
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert told["score"][0][3] is None and told["score"][0][1] > 0.9
     assert told["compared"] == pytest.approx(4 / 12) and told["gap"]["p"] == found.gap.p
     text = str(found)
     assert "33 % of their pairs compared" in text and text.endswith(found.reading)
-    alone = [np.flatnonzero(np.isin(POOL.y, pair)) for pair in ((0, 1), (0, 1), (2, 3))]
+    alone = [holding(turn, *labels) for turn, labels in enumerate([(0, 1), (0, 1), (2, 3)])]
     nobody = concept_shift(fh.from_index_lists(POOL, None, alone), draws=9)
     np.testing.assert_array_equal(np.isnan(nobody.gap.client), [False, False, True])
     assert np.isfinite(nobody.gap.value)
@@ -154,7 +157,9 @@ def test_it_can_be_kept_and_read():
 
 def test_refusals():
     apart = [np.flatnonzero(np.asarray(POOL.y) == label) for label in range(3)]
-    with pytest.raises(ValueError, match=r"two clients that share two labels, got none among clients \[0, 1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"two clients that share two labels, got none among clients \[0, 1, 2\]"
+    ):
         concept_shift(fh.from_index_lists(POOL, None, apart))
     with pytest.raises(ValueError, match="two clients with 20 rows of 'train' or more, got 0 of 120"):
         concept_shift(alike(clients=120))

@@ -7,6 +7,8 @@ import pytest
 import fedjax_het as fh
 from fedjax_het.analysis.components import components
 from fedjax_het.analysis.sample import sample
+from fedjax_het.phases import phases as phases_of
+from fedjax_het.phases import switch
 from fedjax_het.transforms import transformed
 
 SIZES = (30, 0, 4, 17, 25, 12)
@@ -26,11 +28,13 @@ def federation(phases=1, **facts):
     if phases == 1:
         return transformed(plain, fh.Transform(marks, marked))
     states = [transformed(plain, fh.Transform(marks[t : t + 1], marked)) for t in range(phases)]
-    return fh.phases.phases(states, None)
+    return phases_of(states, switch([10]))
 
 
 def asked(of, **options):
-    return sample(of, **{"split": "train", "phase": 0, "clients": 3, "rows": 14, "least": 10, "seed": 0, **options})
+    return sample(
+        of, **{"split": "train", "phase": 0, "clients": 3, "rows": 14, "least": 10, "seed": 0, **options}
+    )
 
 
 @pytest.mark.parametrize("dtype", [float, np.uint8])

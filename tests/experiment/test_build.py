@@ -111,7 +111,7 @@ def test_npz_files_hold_pools_or_federations(tmp_path: Path) -> None:
         Config.load(None, [*some, f"data.path={whole}", "clients=iid", "clients.clients=4"])
     ).federation
     _equal(read.train, federation.train)
-    with pytest.raises(ConfigError, match="hold a pool; name one of dirichlet, iid"):
+    with pytest.raises(ConfigError, match="hold a pool; name one of iid, dirichlet, "):
         build(Config.load(None, [*some, f"data.path={whole}"]))
     with pytest.raises(ConfigError, match="hold a federation"):
         build(Config.load(None, [*some, f"data.path={dealt}", "clients=iid"]))

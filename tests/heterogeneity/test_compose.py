@@ -13,6 +13,7 @@ import fedjax_het as fh
 from fedjax_het.heterogeneity import Steps, compose, concept, feature, label, temporal
 
 DEAL = partial(label.dirichlet, clients=6, alpha=0.5, seed=4)
+AFFINE = partial(feature.affine, spread=1.0)
 
 
 def test_steps_are_applied_in_order():
@@ -84,7 +85,12 @@ def test_a_shift_on_top_of_the_same_one_in_a_change_draws_anew():
             ValueError,
             r"^step 2 \(growing\): length must be >= 1, got 0",
         ),
-        ([moved], lambda: blobs(9), TypeError, r"^step 1 \(moved\): federation must be a Federation, got Pool"),
+        (
+            [AFFINE],
+            lambda: blobs(9),
+            TypeError,
+            r"^step 1 \(affine\): federation must be a Federation, got Pool",
+        ),
         (
             [DEAL, partial(label.dirichlet, alpha=0.5, clients=9)],
             lambda: blobs(90),
@@ -98,7 +104,7 @@ def test_a_shift_on_top_of_the_same_one_in_a_change_draws_anew():
             ],
             cut,
             ValueError,
-            r"^step 2 \(growing\): federation must have one phase for this, got 2: apply what changes over time",
+            r"^step 2 \(growing\): federation must have one phase for this, got 2: apply what changes",
         ),
         (
             [moved, lambda f: f.pool, moved],
@@ -137,6 +143,12 @@ def test_errors_name_the_step(steps, source, error, message):
 def test_refusals_before_any_work(steps, error, message):
     with pytest.raises(error, match=message):
         compose(*steps)
+
+
+def test_other_errors_bear_the_step_as_a_note():
+    with pytest.raises(AttributeError) as caught:
+        compose(moved, lambda federation: federation.nothing)(cut())
+    assert caught.value.__notes__ == ["raised by step 2 (<lambda>)"]
 
 
 def test_the_example_of_the_docstring_names_what_exists():

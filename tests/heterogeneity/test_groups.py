@@ -1,5 +1,6 @@
 """Who shares a draw: sizes, membership, seeds, refusals."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given as sampled
@@ -40,9 +41,9 @@ def test_membership_may_be_given():
     assert group.count == 3 and group.latent
     assert group.each(np.array([10, 20, 30])).tolist() == [30, 10, 10, 20]
     assert group.argument(np.array([[1.0], [2], [3]])).shape == (1, 4, 1)
-    np.testing.assert_array_equal(
-        groups(4, np.array([2, 0, 0, 1]), seed=0, name="some", time=0).member, group.member
-    )
+    for array in (np.array([2, 0, 0, 1]), jnp.array([2, 0, 0, 1])):
+        again = groups(4, array, seed=0, name="some", time=0).member
+        np.testing.assert_array_equal(again, group.member)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_cut_is_that_of_a_federation(drawn, test, valid):
     parts = parts_of(federation)
     own = parts.sum(2)
     assert is_cut(parts) == bool(own[1:].any())
-    redone = cut(rng, parts.sum(0), own)
+    redone = np.stack(cut(rng, parts.sum(0), own))
     np.testing.assert_array_equal(redone.sum(2), own)
     np.testing.assert_array_equal(redone.sum(0), parts.sum(0))
     assert redone.min() >= 0 and np.abs(redone - parts).max() <= 2  # ties are broken otherwise

@@ -65,5 +65,6 @@ def label_delay(federation: Federation, *, phases: int) -> Federation:
 
 def _at(rows: Rows, phase: np.ndarray) -> Rows:
     """The rows of these phases [T'] in this order, over the same index."""
-    place = jnp.asarray(np.minimum(phase, rows.offset.shape[0] - 1), jnp.int32)
-    return Rows(rows.index, rows.offset[place], rows.size[place])
+    place = np.minimum(phase, rows.offset.shape[0] - 1)
+    offset, size = (jnp.asarray(np.asarray(leaf)[place]) for leaf in (rows.offset, rows.size))
+    return Rows(rows.index, offset, size)

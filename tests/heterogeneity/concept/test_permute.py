@@ -21,7 +21,7 @@ def federation_of(classes, clients=6, names=None):
 
 
 @settings(max_examples=25, derandomize=True, deadline=None)
-@given(classes=st.integers(3, 8), clusters=st.integers(1, 6), seed=st.integers(0, 9), data=st.data())
+@given(classes=st.sampled_from([3, 5, 8]), clusters=st.integers(1, 6), seed=st.integers(0, 9), data=st.data())
 def test_each_cluster_has_a_permutation_of_its_own(classes, clusters, seed, data):
     moved = data.draw(st.sampled_from([None, *range(3, classes + 1)]))
     clusters = min(clusters, 3 if moved == 3 == classes else 6)

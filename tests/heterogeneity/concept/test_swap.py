@@ -24,7 +24,7 @@ def swapped(table):
 
 
 @settings(max_examples=25, derandomize=True, deadline=None)
-@given(classes=st.integers(2, 7), rate=st.floats(0, 1), more=st.floats(0, 1), seed=st.integers(0, 9))
+@given(classes=st.sampled_from([2, 5, 8]), rate=st.floats(0, 1), more=st.floats(0, 1), seed=st.integers(0, 9))
 def test_swaps_disjoint_pairs_and_more_at_a_higher_rate(classes, rate, more, seed):
     federation = federation_of(classes)
     changed = swap(federation, rate=rate, seed=seed)

@@ -1,6 +1,5 @@
 """Noise: whose it is, how much of it, and what it is drawn from."""
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -64,13 +63,6 @@ def test_levels():
     level = np.asarray(noise(many, most=2).truth["level"])
     assert level.min() >= 0 and 1.9 < level.max() <= 2
     assert abs(level.mean() - 1) < 4 * 2 / np.sqrt(12 * 300)
-
-
-def test_draws_do_not_depend_on_the_default_generator():
-    federation = federation_of()
-    before = added(federation, 1, levels=[1.0] * 3)
-    with jax.default_prng_impl("rbg"):
-        np.testing.assert_array_equal(added(federation, 1, levels=[1.0] * 3), before)
 
 
 @pytest.mark.parametrize(
