@@ -250,7 +250,10 @@ def _describe(arguments: argparse.Namespace) -> int:
             if not arguments.quiet:
                 print(path, file=sys.stderr)
     elif not arguments.json:
-        print("\nPictures of all this: --out DIR. The same for a script: --json.")
+        others = (
+            f" Other phases: --phase 0 to {found.holdings.phases - 1}." if found.holdings.phases > 1 else ""
+        )
+        print(f"\nPictures of all this: --out DIR. The same for a script: --json.{others}")
     return 0
 
 

@@ -25,7 +25,7 @@ def _blocks(language):
 FOLLOWED = """
 import jax, numpy as np, fedjax_het as fh
 pool = fh.datasets.digits()
-federation = fh.heterogeneity.iid.iid(pool, clients=5, sizes=[20, 30, 10, 25, 15])
+federation = fh.heterogeneity.iid(pool, clients=5, sizes=[20, 30, 10, 25, 15])
 algorithm = fh.algorithms.make("median", fh.models.softmax(pool), fh.local.sgd(0.1, batch_size=10))
 sampler, key = fh.sampling.everyone(), jax.random.key(0)
 state, _ = fh.simulate(algorithm, federation, key=key, rounds=1, sampler=sampler)

@@ -13,6 +13,7 @@ from fedjax_het.analysis.mmd import linear_mmd
 from fedjax_het.analysis.null_band import Measured, compared, measured, plain, shuffled
 from fedjax_het.analysis.ridges import Ridges
 from fedjax_het.analysis.sample import Sample, sample
+from fedjax_het.analysis.threads import one_thread
 from fedjax_het.analysis.told_apart import told_apart
 from fedjax_het.analysis.transfer import Scores, halves
 from fedjax_het.check import positive_int, require
@@ -25,7 +26,7 @@ COMPONENTS = 32
 """Principal components that the models see."""
 
 COMMON = 200
-"""Rows that all models predict, to see where they disagree."""
+"""Rows for which all discriminants choose a label, to see where they disagree."""
 
 LEAST = 20
 """Rows that a client needs to be asked."""
@@ -107,13 +108,11 @@ _READINGS = {
     (False, True): "No concept shift is seen: models serve others as they serve their own clients.",
     (False, False): "No concept shift is seen: models serve others, although P(x) differs between clients.",
     (True, True): "Concept shift: models do not serve others, and P(x) looks alike, so P(y | x) differs.",
-    (
-        True,
-        False,
-    ): "Models do not serve others, but P(x) differs as well: concept shift, feature shift or both.",
+    (True, False): "Models do not serve others, but P(x) differs too: concept shift, feature shift or both.",
 }
 
 
+@one_thread()
 def concept_shift(
     federation: Federation,
     *,
@@ -133,8 +132,9 @@ def concept_shift(
     and, since A depends on where the rows lie, also on rows that are the same for all models, with d_ij how
     often i's model of one half and j's of the other differ:
         disagreement = mean_{i < j} (d_ij + d_ji - d_ii - d_jj) / 2
-    Both are 0 on average where clients of equal counts are alike. The null shuffles rows among the clients
-    within each label (of regression rows with their targets), so that all keep their counts of labels.
+    Both are about 0 where clients of equal counts are alike. The null shuffles rows among the clients within
+    each label (of regression rows with their targets), so that all keep their counts of labels. Where clients
+    are alike given the label, value and draws are exchangeable, so the band keeps its level.
 
     What is separated from what:
         Label skew. Two clients are compared on the labels that both hold, each label counting alike, by models
@@ -143,7 +143,7 @@ def concept_shift(
             0), so the value is to be read against its band. Clients that share fewer than two labels tell
             nothing of each other.
         Feature shift. A gap says P(y | x) only where P(x) is alike, which `comparable` looks into with the
-            numbers of `feature_shift`. Where P(x) differs, a linear model fitted elsewhere loses even if one
+            numbers of `feature_shift` (over all rows, on the components that the models see). Where P(x) differs, a linear model fitted elsewhere loses even if one
             P(y | x) holds for all; the disagreement on common rows asks all models in the same places, but
             they have still been fitted in different ones. Label skew alone also makes P(x) differ.
         Bad labels. Labels that are noise for everybody lower A_jj and A_ij alike: no gap.
@@ -212,7 +212,8 @@ def _models(
             "more clients or rows",
         )
         half = halves(np.unique(owner * classes + label, return_inverse=True)[1], rng)
-        return Discriminants(owner, label, half, _common(rng, len(owner)), many, classes), z[kept], label
+        common = rng.permutation(len(owner))[:COMMON]
+        return Discriminants(owner, label, half, common, many, classes), z[kept], label
     require(
         taken.y.dtype.kind == "f",
         f"federation must have one label a row or be a regression, got rows of {name!r} with targets of shape "
@@ -227,11 +228,7 @@ def _models(
     )
     target = (target[:, varies] - target[:, varies].mean(axis=0)) / spread[varies]
     half, stratum = halves(taken.owner, rng), np.zeros_like(taken.owner)
-    return Ridges(taken.owner, target, half, _common(rng, len(z)), many), z, stratum
-
-
-def _common(rng: np.random.Generator, rows: int) -> np.ndarray:
-    return rng.permutation(rows)[:COMMON]
+    return Ridges(taken.owner, target, half, many), z, stratum
 
 
 def _both(scores: Scores, others: np.ndarray) -> np.ndarray:

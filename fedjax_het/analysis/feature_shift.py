@@ -11,6 +11,7 @@ from fedjax_het.analysis.components import components
 from fedjax_het.analysis.mmd import linear_mmd
 from fedjax_het.analysis.null_band import Measured, compared, plain
 from fedjax_het.analysis.sample import sample
+from fedjax_het.analysis.threads import one_thread
 from fedjax_het.analysis.told_apart import told_apart
 from fedjax_het.check import positive_int
 from fedjax_het.federation import Federation
@@ -111,6 +112,7 @@ _READINGS = {
 }
 
 
+@one_thread()
 def feature_shift(
     federation: Federation,
     *,

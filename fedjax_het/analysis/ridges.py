@@ -20,20 +20,18 @@ class Ridges:
     The score is 1 - |y - prediction|^2 / q, a mean over rows: R^2 with the variance of everybody's targets, 1
     for each of the q, in place of the client's own. So a gap is an excess error in units of that variance, and
     a client of nearly constant targets cannot blow it up. Disagreement is the mean squared difference of two
-    predictions on the common rows, in the same units.
+    predictions on everybody's rows, in the same units.
 
     Attributes:
         owner: whose row, int [n].
         target: float [n, q], each of variance 1.
         half: 0 or 1, int [n].
-        common: numbers of the common rows, int [c].
         clients: m.
     """
 
     owner: np.ndarray
     target: np.ndarray
     half: np.ndarray
-    common: np.ndarray
     clients: int
 
     def scores(self, z: np.ndarray, order: np.ndarray) -> Scores:
@@ -47,8 +45,9 @@ class Ridges:
             error[:, asked] = ((said - target[asked]) ** 2).mean(2)
         count = np.bincount(self.owner, minlength=self.clients)
         score = 1 - np.stack([np.bincount(self.owner, row, self.clients) for row in error]) / count
-        first, second = (rows[self.common] @ kernel + bias[:, None] for kernel, bias in models)
-        apart = ((first[:, None] - second) ** 2).mean((2, 3))
+        first, second = ((rows @ kernel + bias[:, None]).reshape(self.clients, -1) for kernel, bias in models)
+        squares = (first**2).sum(1)[:, None] + (second**2).sum(1)
+        apart = (squares - 2 * first @ second.T) / target.size
         return Scores(score, np.diagonal(score) - score, crossed(apart))
 
     def _models(self, rows: np.ndarray, target: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ CHOICES: dict[str, dict[str, Factory]] = {
         "npz": factory(datasets.load_npz),
     },
     "clients": {
-        "iid": _dealt(iid.iid, clients=40),
+        "iid": _dealt(iid, clients=40),
         "dirichlet": _dealt(label.dirichlet, clients=40, alpha=0.1, min_size=20),
         # as skewed over ten even classes: there, alpha is the sum of the concentrations
         "dirichlet_per_client": _dealt(label.dirichlet_per_client, clients=40, alpha=1.0),

@@ -4,7 +4,6 @@ from fedjax_het.heterogeneity import (
     concept,
     distance,
     feature,
-    iid,
     label,
     natural,
     null,
@@ -16,6 +15,7 @@ from fedjax_het.heterogeneity.change import Change, change
 from fedjax_het.heterogeneity.compose import Steps, compose
 from fedjax_het.heterogeneity.counts import label_counts, sizes_of
 from fedjax_het.heterogeneity.describe import Description, describe
+from fedjax_het.heterogeneity.iid import iid
 from fedjax_het.heterogeneity.measures import MEASURES, skew
 from fedjax_het.heterogeneity.target import Target, to_target
 

@@ -15,9 +15,9 @@ from fedjax_het.typing import Array
 
 __all__ = ["Clusters", "Groups", "given", "groups", "one_of"]
 
-Clusters = int | Sequence[int] | np.ndarray | Array | None
+Clusters = int | Sequence[int] | np.ndarray | Array
 """How many latent clusters there are; or which one each client is in, N of 0, 1, ..., such as the "cluster" of
-a federation's truth, so that two shifts share their clusters; or None for none."""
+a federation's truth, so that two shifts share their clusters."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Groups:
 
 
 def groups(
-    clients: int, clusters: Clusters, *, seed: int, name: str, time: int, option: str = "clusters"
+    clients: int, clusters: Clusters | None, *, seed: int, name: str, time: int, option: str = "clusters"
 ) -> Groups:
     """Clusters of sizes that differ by at most one, with members at random; or every client on its own.
 
     Args:
         clients: N.
-        clusters: see `Clusters`.
+        clusters: see `Clusters`; None for clients on their own.
         seed: of the membership.
         name: of the draw, so that two shifts draw their clusters independently.
         time: how often it has been drawn before.

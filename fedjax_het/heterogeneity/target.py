@@ -22,7 +22,7 @@ DIALS: dict[str, tuple[float, float, bool]] = {
     "exponent": (0.0, 6.0, False),
     "sigma": (0.0, 6.0, False),
     "rate": (0.0, 1.0, False),
-    "dial": (0.0, 1.0, False),
+    "difference": (0.0, 1.0, False),
     "spread": (0.0, 180.0, False),
     "most": (0.0, 5.0, False),
 }

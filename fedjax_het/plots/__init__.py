@@ -9,7 +9,12 @@ from fedjax_het.plots.curves import (
     metric_by_seconds,
 )
 from fedjax_het.plots.embedding import client_map
+from fedjax_het.plots.gallery import pictures
 from fedjax_het.plots.heterogeneity import client_sizes, label_counts, label_distribution
+from fedjax_het.plots.phases import phase_timeline
+from fedjax_het.plots.relabelling import label_map
+from fedjax_het.plots.samples import sample_images
+from fedjax_het.plots.scatter import sample_rows
 from fedjax_het.plots.style import save, styled
 
 __all__ = [
@@ -21,9 +26,14 @@ __all__ = [
     "drift_by_round",
     "label_counts",
     "label_distribution",
+    "label_map",
     "metric_by_bytes",
     "metric_by_round",
     "metric_by_seconds",
+    "phase_timeline",
+    "pictures",
+    "sample_images",
+    "sample_rows",
     "save",
     "styled",
 ]

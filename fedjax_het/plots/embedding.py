@@ -26,6 +26,8 @@ TITLES = {
     "both": "by features within labels: P(x | y)",
 }
 
+PRODUCT = "by features times target: P(x, y)"
+
 AXES = {
     "labels": "Hellinger distance",
     "features": "standard deviations of a row",
@@ -35,7 +37,7 @@ AXES = {
 GROUPS = 14
 """Clusters or classes that have a colour and a mark of their own."""
 
-NAMED = 40
+NAMED = 20
 """Clients up to which dots carry their number."""
 
 ALIKE = 0.95
@@ -54,8 +56,8 @@ def client_map(
 
     by="labels" is classical scaling of the Hellinger distances of label shares; by="features" the plane of the
     means of a client's rows; by="both" that of the means of its rows within each label. Label skew shows in
-    the first (and in the second, since other classes look different), a feature shift in the last two, exchanged
-    labels in the last alone. The plane is that of the two leading principal components of the clients' vectors;
+    the first (and in the second, since other classes look different), a feature shift in the last two,
+    exchanged labels in the last alone. The plane is that of the two leading principal components of the clients' vectors;
     how much of their variance it shows stands below.
 
     Args:
@@ -82,7 +84,7 @@ def client_map(
         known("by", by, KINDS)
         require(
             by in kinds,
-            f"by must be one of {kinds}, got {by!r}: the rows of {federation.spec.pool.name!r} have no such means",
+            f"by must be one of {kinds}, got {by!r}: {federation.spec.pool.name!r} has no such rows",
         )
         kinds = [by]
     require(
@@ -100,16 +102,15 @@ def client_map(
             width=3.0 + 3.1 * len(kinds),
             height=4.4,
         )
-        shares = []
         for axes, kind, one in zip(panels, kinds, told):
-            axes.set_title(TITLES[kind])
-            shares.append(_panel(axes, kind, one, holders, size, values, grouped))
+            axes.set_title(PRODUCT if kind == "both" and not labelled(federation) else TITLES[kind])
+            _panel(axes, kind, one, holders, size, values, grouped, what == "latent cluster")
         _legend(figure, panels, what, values, grouped)
-        shown = ", ".join(f"{100 * share:.0f} %" for share in shares)
         empty = federation.num_clients - len(holders)
         caption = (
-            f"A dot is a client, its area the rows; near each other: alike. Dashed ring: clients with "
-            f"{100 * ALIKE:.0f} % of the rows would lie in it if rows were dealt at random. The plane shows {shown} of the variance between clients."
+            "A dot is a client, its area the rows; near each other: alike. Dashed ring: clients with "
+            f"{100 * ALIKE:.0f} % of the rows would lie in it if rows were dealt at random. In brackets: how much "
+            "of the variance between clients the plane shows."
         )
         caption += f" {empty} clients without rows are left out." if empty else ""
         caption += f" Phase {phase} of {federation.spec.phases}." if federation.spec.phases > 1 else ""
@@ -176,8 +177,9 @@ def _panel(
     rows: np.ndarray,
     values: np.ndarray,
     grouped: bool,
-) -> float:
-    """One plane; returns the share of the variance that it shows."""
+    named: bool,
+) -> None:
+    """One plane."""
     place, share, ring = in_the_plane(told, rows)
     many = len(holders)
     size = np.clip(5000 / many, 3, 45) * np.clip(rows / rows.mean(), 0.25, 4)
@@ -186,14 +188,14 @@ def _panel(
         found = np.unique(values)
         for style, group in zip(looks(len(found)), found):
             axes.scatter(
-                *place[values == group].T, s=size[values == group], color=style["color"], marker=style["marker"], alpha=alpha,
-                linewidth=0,
+                *place[values == group].T, s=size[values == group], color=style["color"], marker=style["marker"],
+                alpha=alpha, linewidth=0,
             )  # fmt: skip
     else:
         axes.scatter(*place.T, s=size, c=values, alpha=alpha, linewidth=0, **_scale(values))
     turn = np.linspace(0, 2 * np.pi, 200)
     axes.plot(ring * np.cos(turn), ring * np.sin(turn), color="black", linewidth=1, linestyle=(0, (4, 2)))
-    if many <= NAMED:
+    if many <= NAMED and not named:
         for client, (x, y) in zip(holders, place):
             axes.annotate(str(client), (x, y), (3, 3), textcoords="offset points", fontsize=7, color=GREY)
     # never narrower than the ring, so that an IID split does not look like a skewed one
@@ -202,8 +204,7 @@ def _panel(
     axes.set_ylim(-reach, reach)
     axes.set_box_aspect(1)
     axes.locator_params(nbins=5)
-    axes.set_xlabel(AXES[kind], fontsize=9)
-    return share
+    axes.set_xlabel(f"{AXES[kind]} ({100 * share:.0f} %)", fontsize=9)
 
 
 def _scale(values: np.ndarray) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fedjax_het.check import require
 from fedjax_het.federation import Batch, Federation
 from fedjax_het.heterogeneity.counts import label_counts, labelled, row_chunk, sizes_of
 from fedjax_het.heterogeneity.null import dealt
+from fedjax_het.plots.directions import leading, standardised
 from fedjax_het.plots.seen import flat, taken
 from fedjax_het.split import generator
 from fedjax_het.typing import Array
@@ -91,7 +92,9 @@ def evidence(
     slots = int(federation.spec.pool.num_classes or 1) if by_class else 1
     ids, at = jnp.asarray(holders, jnp.int32), jnp.asarray(phase, jnp.int32)
     chunk = row_chunk(sizes_of(federation, split=split, phase=phase))
-    basis = None if set(kinds) <= {"labels"} else _directions(federation, holders, split, phase)
+    # a target's slope may lie along any feature, not only along those that vary most
+    most = NUMBERS if federation.spec.pool.task == "regression" else COMPONENTS
+    basis = None if set(kinds) <= {"labels"} else _directions(federation, holders, most, split, phase)
     told: list[Evidence] = []
     moments = {}
     for kind in kinds:
@@ -107,7 +110,8 @@ def evidence(
         count, total, outer = moments[product]
         if kind == "features":
             count, total = count.sum(1, keepdims=True), total.sum(1, keepdims=True)
-        width = max(2, min(COMPONENTS, NUMBERS // count.shape[1]))
+        limit = COMPONENTS if kind == "features" or by_class else NUMBERS
+        width = max(2, min(limit, NUMBERS // count.shape[1]))
         total, outer = total[..., :width], outer[:width, :width]
         told.append(_means(count, total, outer, rng, shrink=kind == "both"))
     return told
@@ -138,14 +142,18 @@ def _means(
     noise = rng.standard_normal(off.shape) @ root.T * np.sqrt(left / some) * (count[..., None] > 0)
     if shrink:
         square, held = (off**2).sum(-1), count > 0
-        between = (count * square)[held].sum() / max(rows, 1) - variance * (left[..., 0][held]).sum() / max(rows, 1)
+        between = (count * square)[held].sum() / max(rows, 1) - variance * (left[..., 0][held]).sum() / max(
+            rows, 1
+        )
         ratio = np.clip(variance / max(between, 1e-30), 0.5, 100)
         weight = count[..., None] / (count[..., None] + ratio)
         off, noise = off * weight, noise * weight
     return Evidence(*(each.reshape(len(each), -1) / np.sqrt(variance) for each in (off, noise)))
 
 
-def _directions(federation: Federation, holders: np.ndarray, split: str, phase: int) -> dict[str, Array]:
+def _directions(
+    federation: Federation, holders: np.ndarray, most: int, split: str, phase: int
+) -> dict[str, Array]:
     """The mean of the rows and their leading principal directions, of standardised features unless they are
     pixels; and mean and scale of the targets."""
     each = max(1, ROWS // min(len(holders), ROWS))
@@ -158,24 +166,11 @@ def _directions(federation: Federation, holders: np.ndarray, split: str, phase: 
         bool(np.isfinite(x).all()),
         "federation must show its clients finite rows, got NaN or infinity: look at its transforms",
     )
-    mean, spread = x.mean(0), x.std(0)
-    varies = spread > 1e-6 * np.abs(x).max(0)
-    unit = np.where(varies, 1 / np.where(varies, spread, 1), 0)
-    if len(federation.spec.pool.feature_shape) > 1:
-        unit = np.ones_like(unit)
-    z = (x - mean) * unit
-    axes = _leading(z, min(COMPONENTS, *z.shape))
+    mean, unit = standardised(x, federation.spec.pool.feature_shape)
+    axes = leading((x - mean) * unit, most)
     dtype = jnp.result_type(float)
     told = {"mean": mean, "axes": axes * unit[:, None], "centre": y.mean(), "scale": 1 / max(y.std(), 1e-12)}
     return {name: jnp.asarray(value, dtype) for name, value in told.items()}
-
-
-def _leading(z: np.ndarray, most: int) -> np.ndarray:
-    """Leading right singular vectors [d, most], by subspace iteration: many times faster than all of them."""
-    axes = generator(0, "directions").standard_normal((z.shape[1], min(most + 8, *z.shape)))
-    for _ in range(5):
-        axes = np.linalg.qr(z.T @ (z @ axes))[0]
-    return axes @ np.linalg.svd(z @ axes, full_matrices=False)[2][:most].T
 
 
 @functools.partial(jax.jit, static_argnames=("split", "chunk", "slots", "product"))

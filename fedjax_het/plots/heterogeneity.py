@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,7 +209,7 @@ def _strip(axes: Axes, cluster: np.ndarray, begin: float, end: float) -> str:
         return ""
     edges = np.concatenate([[0], np.flatnonzero(np.diff(cluster)) + 1, [len(cluster)]])
     style = looks(len(edges))
-    for number, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
+    for number, (first, last) in enumerate(itertools.pairwise(edges)):
         left, right = (begin + (end - begin) * place / len(cluster) for place in (first, last))
         across = axes.get_xaxis_transform()
         axes.add_patch(
@@ -244,7 +245,8 @@ def _lorenz(axes: Axes, ordered: np.ndarray) -> None:
 
     held = np.concatenate([[0.0], np.cumsum(ordered[::-1], dtype=float)])
     place = np.linspace(0, len(ordered), min(len(held), 1001)).round().astype(int)
-    x, y = place / len(ordered), held[place] / max(held[-1], 1e-30)
+    x = place / len(ordered)
+    y = held[place] / held[-1] if held[-1] > 0 else x
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 2)))
     axes.plot(x, y, color=WIN)
     axes.fill_between(x, y, x, color=WIN, alpha=0.15, linewidth=0)

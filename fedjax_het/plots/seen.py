@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_het.check import known, positive_int, require
-from fedjax_het.federation import SPLITS, Federation
-from fedjax_het.heterogeneity.counts import sizes_of
+from fedjax_het.federation import SPLITS, Federation, pool_rows
+from fedjax_het.heterogeneity.counts import held_rows, sizes_of
 from fedjax_het.plots.truth import clusters_of, numbers_of
 from fedjax_het.typing import Array
 
-__all__ = ["expect_rows", "few", "flat", "labels_seen", "spread_out", "taken"]
+__all__ = ["expect_rows", "few", "flat", "labels_of_rows", "labels_seen", "spread_out", "taken"]
+
+AT_ONCE = 4096
+"""Rows whose labels are followed through the transforms at a time."""
 
 
 def taken(
@@ -39,6 +42,26 @@ def labels_seen(federation: Federation, ids: np.ndarray, longest: int, *, split:
     return np.asarray(_labels(federation, _whole(ids), _whole(position), _whole(phase), split))
 
 
+def labels_of_rows(
+    federation: Federation, *, split: str, phase: int, pad: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(client, label in the pool, label after all transforms) of every row that a client holds, int [R].
+
+    Args:
+        federation: of labelled rows.
+        split: "train", "valid" or "test".
+        phase: of a federation that changes over time.
+        pad: rows that the compiled program takes at least, so that one does for several phases.
+    """
+    owner, row = held_rows(federation, split=split, phase=phase)
+    before = np.asarray(federation.y)[row]
+    if not federation.transforms or not len(row):
+        return owner, before, before
+    more = (0, max(0, pad - len(row)))
+    after = _relabelled(federation, _whole(np.pad(owner, more)), _whole(np.pad(row, more)), _whole(phase))
+    return owner, before, np.asarray(after)[: len(row)]
+
+
 def expect_rows(federation: Federation, *, split: str, phase: int, least: int = 1) -> np.ndarray:
     """Which clients hold rows, int [n].
 
@@ -55,9 +78,7 @@ def expect_rows(federation: Federation, *, split: str, phase: int, least: int = 
     return holders
 
 
-def few(
-    federation: Federation, clients: object, *, split: str, phase: int, most: int
-) -> np.ndarray:
+def few(federation: Federation, clients: object, *, split: str, phase: int, most: int) -> np.ndarray:
     """The clients to be shown, int [m].
 
     Args:
@@ -131,3 +152,15 @@ def _taken(
 def _labels(federation: Federation, ids: Array, position: Array, phase: Array, split: str) -> Array:
     # the features are not asked for, so that no image is ever turned
     return _taken(federation, ids, position, phase, split)[1]
+
+
+@jax.jit
+def _relabelled(federation: Federation, owner: Array, row: Array, phase: Array) -> Array:
+    def one(given: tuple[Array, Array]) -> Array:
+        client, number = given
+        x, y = pool_rows(federation.x, federation.y, federation.spec.pool.scale, number[None])
+        for transform in federation.transforms:
+            x, y = transform.function(x, y, transform.of(phase, client), number[None])
+        return y[0]
+
+    return jax.lax.map(one, (owner, row), batch_size=AT_ONCE)

@@ -96,8 +96,9 @@ def test_noise_in_everybodys_labels_is_no_concept_shift():
 def test_opposed_regressions_by_their_closed_form():
     """In one camp y = w'x, in the other (1 - 2r) w'x: they lose (2r)^2 of the signal's variance."""
     camps = [0, 1] * 6
-    federation = alike(of=straight())
-    found = [concept_shift(oppose(federation, rate=r, camps=camps), draws=39) for r in (0.0, 0.25, 0.5, 1.0)]
+    federation = alike(of=straight(12_000))  # so many rows that the ridge's prior counts for 2 %
+    shifts = [oppose(federation, rate=rate, camps=camps) for rate in (0.0, 0.25, 0.5, 1.0)]
+    found = [concept_shift(shift, rows=1000, draws=199) for shift in shifts]
     assert [result.gap.above for result in found] == [False, True, True, True]
     assert [result.disagreement.above for result in found] == [False, True, True, True]
     assert all(result.comparable for result in found)

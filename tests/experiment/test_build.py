@@ -100,7 +100,7 @@ def test_data_with_clients_of_their_own_are_built() -> None:
 
 def test_npz_files_hold_pools_or_federations(tmp_path: Path) -> None:
     pool = fh.datasets.digits()
-    federation = fh.heterogeneity.iid.iid(pool, clients=4)
+    federation = fh.heterogeneity.iid(pool, clients=4)
     whole, dealt = tmp_path / "pool.npz", tmp_path / "federation.npz"
     fh.datasets.save_npz(whole, pool)
     fh.datasets.save_npz(dealt, federation)

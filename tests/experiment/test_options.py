@@ -8,8 +8,12 @@ import pytest
 from fedjax_het.algorithms import ALGORITHMS
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES, DEFAULTS
 from fedjax_het.experiment.options import RECORDS, REQUIRED, UNFIT, factory, fit
-from fedjax_het.experiment.values import complete, usage
+from fedjax_het.experiment.source import ConfigError
+from fedjax_het.experiment.values import complete, convert, plain, usage
+from fedjax_het.federation import Federation
 from fedjax_het.local import Optax
+
+CHANGE = Callable[[Federation], Federation]
 
 ENTRIES = [(section, name) for section, entries in CHOICES.items() for name in entries]
 
@@ -101,7 +105,32 @@ def test_every_entry_is_complete_or_says_what_it_needs(section: str, name: str) 
 
 def _some(option: Any) -> Any:
     values = {int: 3, float: 0.5, str: "x", Any: 0.5, Sequence[int]: [0], Sequence[float]: [0.5]}
+    values |= {Sequence[str]: ["x"], CHANGE: "rotate", Sequence[CHANGE]: ["rotate"]}
     return values.get(option.kinds[0], [[0]])
+
+
+def test_a_list_may_hold_choices() -> None:
+    def made(*, changes: Sequence[CHANGE], more: Sequence[CHANGE] | None = None) -> None: ...
+
+    option = factory(made).options["changes"]
+    assert option.words == "a list, each entry a shift"
+    kept = convert(option, ["shards", {"name": "swap", "rate": 1}], "changes")
+    assert [one.name for one in kept] == ["shards", "swap"]
+    assert kept[1].options["rate"] == 1.0
+    assert plain(kept)[1] == {"name": "swap", "rate": 1.0, "clusters": "none", "seed": 0}
+    with pytest.raises(ConfigError, match=r"^changes\[1\] must be one of the names below.*did you mean 'swap'"):
+        convert(option, ["shards", "swop"], "changes")
+    with pytest.raises(ConfigError, match="changes must be a list, each entry a shift, got 'swap'"):
+        convert(option, "swap", "changes")
+    assert factory(made).options["more"].optional
+
+
+def test_a_better_annotation_may_take_none_away() -> None:
+    def made(*, test: float | None = None, clients: int | None = None) -> None: ...
+
+    read = factory(made, without=("clients",), kinds={"test": float}, test=0.2)
+    assert list(read.options) == ["test"]
+    assert (read.options["test"].optional, read.options["test"].default) == (False, 0.2)
 
 
 def test_every_default_and_every_record_names_a_section() -> None:

@@ -37,6 +37,43 @@ def test_tables_of_tables_get_headers_and_inner_tables_stay_on_their_line() -> N
     assert text == 'rounds = 5\n\n[methods.a]\nmu = 0.1\nserver = {name = "adam"}\n\n[methods.b]\n'
 
 
+def test_entries_of_a_list_of_tables_get_headers_and_are_numbered() -> None:
+    table = {"rounds": 5, "data": {"flat": True}, "shifts": [{"name": "a", "change": {"b": 1}}, {}], "last": 1}
+    text = dump(table)
+    assert text.endswith('[[shifts]]\nname = "a"\nchange = {b = 1}\n\n[[shifts]]\n')
+    assert tomllib.loads(text) == table
+    assert dump({"shifts": []}) == "shifts = []\n"
+    written = """\
+[[shifts]]
+name = "sudden"
+[shifts.change]
+rate = 3
+[[shifts]]
+[[shifts.changes]]
+[[shifts.changes]]
+name = "a"
+[[shifts]]
+[[shifts.changes]]
+[other]
+name = "b"
+"""
+    found = dict(reversed(key_lines(written)))
+    assert found == {
+        "shifts[0]": 1,
+        "shifts[0].name": 2,
+        "shifts[0].change": 3,
+        "shifts[0].change.rate": 4,
+        "shifts[1]": 5,
+        "shifts[1].changes[0]": 6,
+        "shifts[1].changes[1]": 7,
+        "shifts[1].changes[1].name": 8,
+        "shifts[2]": 9,
+        "shifts[2].changes[0]": 10,
+        "other": 11,
+        "other.name": 12,
+    }
+
+
 def test_a_value_that_toml_lacks_is_refused() -> None:
     with pytest.raises(TypeError, match="one that TOML has, got object"):
         dump({"x": object()})

@@ -51,7 +51,7 @@ def test_sizes_are_reached(make, value):
 
 
 def test_a_shift_and_a_measure_of_ones_own():
-    start = fh.heterogeneity.iid.iid(source(), clients=10)
+    start = fh.heterogeneity.iid(source(), clients=10)
 
     def moved(federation):
         return float(np.abs(np.asarray(federation.transforms[-1].arguments)).mean())

@@ -15,7 +15,7 @@ from fedjax_het.transforms import times, transformed
 __all__ = ["swap"]
 
 
-def swap(federation: Federation, *, rate: float, clusters: Clusters = None, seed: int = 0) -> Federation:
+def swap(federation: Federation, *, rate: float, clusters: Clusters | None = None, seed: int = 0) -> Federation:
     """Swap labels in pairs: a client splits the classes into pairs and exchanges each with probability `rate`.
 
     The K // 2 pairs of a client are disjoint and random; with K odd one class at random stays alone. Pairs

@@ -28,7 +28,7 @@ def affine(
     offsets: Sequence[float] | None = None,
     centre: float = 0.5,
     clip: tuple[float, float] | None = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Scale each client's features about a centre, and shift them: x -> g_k (x - centre) + centre + o_k.

@@ -27,7 +27,7 @@ def blur(
     *,
     most: float | None = None,
     sigmas: Sequence[float] | None = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Blur each client's images by a Gaussian of its own width, sigma_k ~ U(0, most).

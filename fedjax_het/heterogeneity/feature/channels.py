@@ -27,7 +27,7 @@ def channels(
     *,
     spread: float | None = None,
     mixing: Any = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Mix the last axis of each client's features by a random rotation: x -> exp(spread S_k) x.

@@ -68,7 +68,7 @@ def domains(
     domains: Sequence[str | View],
     alpha: float | None = None,
     mixture: Any = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Show each row of client k through view j with probability pi_kj, where pi_k ~ Dir(alpha, ..., alpha).

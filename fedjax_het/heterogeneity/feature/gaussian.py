@@ -20,7 +20,7 @@ def gaussian(
     *,
     spread: float | None = None,
     shifts: Any = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Move each client's features by a vector: x -> x + m_k, m_k ~ N(0, spread^2 I).

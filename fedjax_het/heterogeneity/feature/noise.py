@@ -26,7 +26,7 @@ def noise(
     most: float | None = None,
     ramp: float | None = None,
     levels: Sequence[float] | None = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Add noise to each client's features: x -> x + l_k e, with e ~ N(0, I) and the level l_k of client k.

@@ -26,7 +26,7 @@ def rotate(
     *,
     spread: float | None = None,
     angles: Sequence[float] | None = None,
-    clusters: Clusters = None,
+    clusters: Clusters | None = None,
     seed: int = 0,
 ) -> Federation:
     """Turn each client's images by an angle of its own, anticlockwise about their centre.

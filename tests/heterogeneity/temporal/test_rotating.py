@@ -1,5 +1,6 @@
 """Rotating classes: each phase holds the rows of its window of classes, and every row has its turn."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def test_a_window_of_all_classes_changes_nothing_but_the_order():
 
 def test_renaming_the_classes_in_a_circle_only_shifts_the_phases():
     one = labelled(5)
-    turned = type(one)(**{**vars(one), "y": (one.y + 2) % 5})
+    turned = dataclasses.replace(one, y=(one.y + 2) % 5)
     a, b = (temporal.rotating_classes(each, window=2, length=1) for each in (one, turned))
     for t in range(5):
         for mine, theirs in zip(rows_of(a, "train", t), rows_of(b, "train", (t + 2) % 5)):

@@ -9,7 +9,6 @@ from heterogeneity.temporal.timed import SPLITS, cut, dealt, moved, rows_of, see
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fedjax_het as fh
 from fedjax_het.heterogeneity import temporal
 from fedjax_het.phases import phases, switch
 
@@ -115,4 +114,4 @@ def test_refuses_what_has_phases_and_what_is_no_federation():
     with pytest.raises(ValueError, match="federation must have one phase for this, got 2: apply what changes"):
         temporal.sudden(_late(cut()), change=dealt, round=3)
     with pytest.raises(TypeError, match="federation must be a Federation, got Pool: deal a pool out first"):
-        temporal.sudden(fh.Federation.pool.fget(cut()), change=dealt, round=3)
+        temporal.sudden(cut().pool, change=dealt, round=3)
