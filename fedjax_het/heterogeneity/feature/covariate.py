@@ -117,7 +117,11 @@ def by_cluster(
 
     rng = generator(seed, "k-means")
     seen = np.sort(rng.permutation(len(x))[:SEEN])
-    found = KMeans(many, n_init=1, random_state=int(rng.integers(2**31))).fit(x[seen].astype(np.float32))
+    found = KMeans(
+        many,
+        n_init=1,  # pyright: ignore[reportArgumentType]
+        random_state=int(rng.integers(2**31)),
+    ).fit(x[seen].astype(np.float32))
     centre = found.cluster_centers_.astype(np.float32)
     group = np.empty(len(x), np.int64)
     for start in range(0, len(x), SEEN):
