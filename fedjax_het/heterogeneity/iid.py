@@ -9,6 +9,7 @@ import numpy as np
 from fedjax_het.assembly import partition
 from fedjax_het.check import positive_int, positive_ints, require
 from fedjax_het.federation import Federation
+from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import Held, generator
 
@@ -37,7 +38,8 @@ def iid(
         valid: fraction for validation.
 
     Returns:
-        The federation; truth: "sizes", int32 [N], before the cut.
+        The federation; truth: "sizes", int32 [N], before the cut, and "size_alone", who
+        is known by its size, bool [N].
 
     Raises:
         TypeError: `pool` is not a Pool, counts that are not whole numbers.
@@ -70,5 +72,4 @@ def iid(
     code = (np.repeat(np.arange(clients), count) << 32) | order
     code.sort()
     held = Held((code & 0xFFFFFFFF).astype(np.int32), count)
-    truth = {"sizes": count.astype(np.int32)}
-    return partition(pool, held, test=test, valid=valid, seed=seed, truth=truth)
+    return partition(pool, held, test=test, valid=valid, seed=seed, truth=size_truth(count))

@@ -9,6 +9,7 @@ import numpy as np
 from fedjax_het.assembly import partition
 from fedjax_het.check import positive_int, require, short
 from fedjax_het.federation import Federation
+from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import Held
 
@@ -36,7 +37,8 @@ def groups(
 
     Returns:
         The federation; client k holds the k-th of the values kept, in sorted order. truth: "value", which
-        value that is, as its place in `numpy.unique(group)`, int32 [N]; "sizes", int32 [N], before the cut.
+        value that is, as its place in `numpy.unique(group)`, int32 [N]; "sizes", int32 [N], before the cut,
+        and "size_alone", who is known by its size, bool [N].
 
     Raises:
         TypeError: `pool` is not a Pool, values that cannot be sorted.
@@ -62,5 +64,5 @@ def groups(
     )
     order = np.argsort(value, kind="stable")
     held = Held(order[np.isin(value[order], kept)], size[kept])
-    truth = {"value": kept.astype(np.int32), "sizes": size[kept].astype(np.int32)}
+    truth = {"value": kept.astype(np.int32), **size_truth(size[kept])}
     return partition(pool, held, test=test, valid=valid, seed=seed, truth=truth)

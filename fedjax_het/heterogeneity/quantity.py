@@ -15,7 +15,8 @@ from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal
 from fedjax_het.heterogeneity.shares import dirichlet_shares
-from fedjax_het.heterogeneity.source import Source, result, sizes_of, source_of
+from fedjax_het.heterogeneity.sizes import size_truth
+from fedjax_het.heterogeneity.source import GROUPS, LABELS, Source, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import fitted, rounded, strata_of, tilted
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -46,7 +47,8 @@ def power_law(
         valid: fraction for validation; by default 0, or as it was.
 
     Returns:
-        The federation, all rows dealt; truth: "sizes", int32 [N], before the cut.
+        The federation, all rows dealt; truth: "sizes", int32 [N], before the cut, and "size_alone", who
+        is known by its size, bool [N].
 
     Raises:
         TypeError: a source of another kind, arguments that are no numbers.
@@ -82,7 +84,8 @@ def log_normal(
         valid: fraction for validation; by default 0, or as it was.
 
     Returns:
-        The federation, all rows dealt; truth: "sizes", int32 [N], before the cut.
+        The federation, all rows dealt; truth: "sizes", int32 [N], before the cut, and "size_alone", who
+        is known by its size, bool [N].
 
     Raises:
         TypeError: a source of another kind, arguments that are no numbers.
@@ -118,7 +121,8 @@ def dirichlet(
         valid: fraction for validation; by default 0, or as it was.
 
     Returns:
-        The federation, all rows dealt; truth: "sizes", int32 [N], before the cut.
+        The federation, all rows dealt; truth: "sizes", int32 [N], before the cut, and "size_alone", who
+        is known by its size, bool [N].
 
     Raises:
         TypeError: a source of another kind, arguments that are no numbers.
@@ -154,7 +158,7 @@ def sizes(
         valid: fraction for validation; by default 0, or as it was.
 
     Returns:
-        The federation; truth: "sizes", int32 [N].
+        The federation; truth: "sizes", int32 [N], and "size_alone", who is known by its size, bool [N].
 
     Raises:
         TypeError: a source of another kind, sizes that are not whole numbers.
@@ -207,7 +211,6 @@ def _sized(
         table = count[:, None]
     else:
         table = fitted(tilted(given, stratum, group_of, np.ones((given.clients, 1))), count, totals, rng)
-    truth = {"sizes": count.astype(np.int32)}
-    keep = ("proportions", "drawn", "classes", "selection", "group")
+    truth = size_truth(count)
     held = deal(given.rows, stratum, table, rng)
-    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=keep)
+    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS + GROUPS)

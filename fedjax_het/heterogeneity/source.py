@@ -15,10 +15,15 @@ from fedjax_het.phases import of_one_phase
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import Drawn, Held
 
-__all__ = ["Source", "result", "sizes_of", "source_of"]
+__all__ = ["GROUPS", "LABELS", "SIZES", "Source", "result", "sizes_of", "source_of"]
 
 
-STALE = ("proportions", "drawn", "classes", "sizes", "cut", "selection", "group")
+LABELS = ("proportions", "drawn", "classes")
+SIZES = ("sizes", "size_alone")
+GROUPS = ("selection", "group")
+"""What truths say of labels, of sizes, and of the groups of a covariate."""
+
+STALE = (*LABELS, *SIZES, *GROUPS, "cut")
 """What is said of rows, and is no longer so once they are dealt anew."""
 
 

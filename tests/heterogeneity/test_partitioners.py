@@ -386,3 +386,9 @@ POOL = labelled(np.arange(20) % 2)
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_who_is_known_by_its_size_is_written_down():
+    federation = quantity.sizes(POOL, sizes=[3, 5, 3, 7])
+    assert federation.truth["size_alone"].tolist() == [False, True, False, True]
+    assert not iid(POOL, clients=4).truth["size_alone"].any()

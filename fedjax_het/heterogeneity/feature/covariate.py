@@ -11,7 +11,7 @@ from fedjax_het.check import positive_int, require, scalar, short
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal
 from fedjax_het.heterogeneity.shares import dirichlet_shares
-from fedjax_het.heterogeneity.source import result, sizes_of, source_of
+from fedjax_het.heterogeneity.source import LABELS, SIZES, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import appearance, fitted, strata_of, tilted
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -178,5 +178,4 @@ def _selected(
     table = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
     held = deal(given.rows, stratum, table, rng)
     truth = {"group": number.astype(np.int32), "selection": shares.astype(np.float32)}
-    keep = ("sizes", "proportions", "drawn", "classes")
-    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=keep)
+    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS + SIZES)

@@ -7,7 +7,7 @@ import numpy as np
 from fedjax_het.check import positive_int, require
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal
-from fedjax_het.heterogeneity.source import result, source_of
+from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, source_of
 from fedjax_het.heterogeneity.strata import appearance, fitted, named, rounded, strata_of, tilted
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -92,7 +92,13 @@ def classes(
     kinds = given.pool.spec.num_classes or 0
     truth = {"classes": named(has, found, kinds), "proportions": named(share, found, kinds)}
     return result(
-        given, held, test=test, valid=valid, seed=seed, truth=truth, keep=("sizes", "selection", "group")
+        given,
+        held,
+        test=test,
+        valid=valid,
+        seed=seed,
+        truth=truth,
+        keep=SIZES + GROUPS,
     )
 
 

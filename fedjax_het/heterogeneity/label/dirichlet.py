@@ -8,7 +8,7 @@ from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal
 from fedjax_het.heterogeneity.shares import dirichlet_shares
-from fedjax_het.heterogeneity.source import result, source_of
+from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, source_of
 from fedjax_het.heterogeneity.strata import appearance, fitted, moved, named, rounded, strata_of, tilted
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -104,7 +104,13 @@ def dirichlet(
         "proportions": named(proportions.astype(np.float32), found, classes),
     }
     return result(
-        given, held, test=test, valid=valid, seed=seed, truth=truth, keep=("sizes", "selection", "group")
+        given,
+        held,
+        test=test,
+        valid=valid,
+        seed=seed,
+        truth=truth,
+        keep=SIZES + GROUPS,
     )
 
 

@@ -10,7 +10,8 @@ from fedjax_het.check import require, scalar
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal, draw
 from fedjax_het.heterogeneity.shares import draw_shares
-from fedjax_het.heterogeneity.source import result, sizes_of, source_of
+from fedjax_het.heterogeneity.sizes import size_truth
+from fedjax_het.heterogeneity.source import GROUPS, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import appearance, fitted, strata_of, tilted
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -54,7 +55,8 @@ def dirichlet_per_client(
         valid: fraction for validation; by default 0, or as it was.
 
     Returns:
-        The federation; truth: "proportions", the P as drawn, float32 [N, K]; "sizes", n, int32 [N].
+        The federation; truth: "proportions", the P as drawn, float32 [N, K]; "sizes", n, int32 [N], and
+        "size_alone", who is known by its size, bool [N].
 
     Raises:
         TypeError: a source of another kind, counts that are not whole, an alpha that is no number.
@@ -87,5 +89,5 @@ def dirichlet_per_client(
         wanted = tilted(given, stratum, group_of, proportions[:, found].astype(np.float64))
         table = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
         held = deal(given.rows, stratum, table, rng)
-    truth = {"proportions": proportions, "sizes": count.astype(np.int32)}
-    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=("selection", "group"))
+    truth = {"proportions": proportions, **size_truth(count)}
+    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=GROUPS)

@@ -9,7 +9,8 @@ import numpy as np
 from fedjax_het.check import require, short
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal, draw
-from fedjax_het.heterogeneity.source import result, sizes_of, source_of
+from fedjax_het.heterogeneity.sizes import size_truth
+from fedjax_het.heterogeneity.source import GROUPS, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import appearance, fitted, rounded, strata_of, tilted
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -45,7 +46,8 @@ def proportions(
         valid: fraction for validation; by default 0, or as it was.
 
     Returns:
-        The federation; truth: "proportions", float32 [N, K], and "sizes", int32 [N].
+        The federation; truth: "proportions", float32 [N, K], "sizes", int32 [N], and "size_alone",
+        who is known by its size, bool [N].
 
     Raises:
         TypeError: a source of another kind, proportions that are not numbers.
@@ -94,8 +96,8 @@ def proportions(
         wanted = tilted(given, stratum, group_of, asked)
         fit = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
         held = deal(given.rows, stratum, fit, rng)
-    truth = {"proportions": asked.astype(np.float32), "sizes": count.astype(np.int32)}
-    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=("selection", "group"))
+    truth = {"proportions": asked.astype(np.float32), **size_truth(count)}
+    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=GROUPS)
 
 
 def _checked(proportions: object) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedjax_het.check import positive_int, require
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.source import result, sizes_of, source_of
+from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import appearance, named
 from fedjax_het.pool import Pool
 from fedjax_het.split import Held, generator
@@ -71,5 +71,11 @@ def shards(
     share = (count / np.maximum(size, 1)[:, None]).astype(np.float32)
     truth = {"proportions": named(share, found, given.pool.spec.num_classes or 0)}
     return result(
-        given, held, test=test, valid=valid, seed=seed, truth=truth, keep=("sizes", "selection", "group")
+        given,
+        held,
+        test=test,
+        valid=valid,
+        seed=seed,
+        truth=truth,
+        keep=SIZES + GROUPS,
     )
