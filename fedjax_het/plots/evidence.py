@@ -37,6 +37,9 @@ CLASSES = 100
 NUMBERS = 400
 """Numbers of a client's vector of class means, about: more classes leave fewer directions to each."""
 
+SLOPES = 2 * 10**9
+"""Clients times features squared up to which slopes along all features are compared."""
+
 ROWS = 1000
 """Rows that the directions are found on."""
 
@@ -92,9 +95,6 @@ def evidence(
     slots = int(federation.spec.pool.num_classes or 1) if by_class else 1
     ids, at = jnp.asarray(holders, jnp.int32), jnp.asarray(phase, jnp.int32)
     chunk = row_chunk(sizes_of(federation, split=split, phase=phase))
-    # a target's slope may lie along any feature, not only along those that vary most
-    most = NUMBERS if federation.spec.pool.task == "regression" else COMPONENTS
-    basis = None if set(kinds) <= {"labels"} else _directions(federation, holders, most, split, phase)
     told: list[Evidence] = []
     moments = {}
     for kind in kinds:
@@ -105,14 +105,15 @@ def evidence(
             continue
         product = kind == "both" and not by_class
         if product not in moments:
+            basis = _directions(federation, holders, split, phase, slope=product)
             found = _moments(federation, ids, at, basis, split, chunk, slots, product)
             moments[product] = [np.asarray(each, np.float64) for each in found]
         count, total, outer = moments[product]
         if kind == "features":
             count, total = count.sum(1, keepdims=True), total.sum(1, keepdims=True)
-        limit = COMPONENTS if kind == "features" or by_class else NUMBERS
-        width = max(2, min(limit, NUMBERS // count.shape[1]))
-        total, outer = total[..., :width], outer[:width, :width]
+        if by_class:  # of many classes a few directions each
+            width = max(2, NUMBERS // count.shape[1])
+            total, outer = total[..., :width], outer[:width, :width]
         told.append(_means(count, total, outer, rng, shrink=kind == "both"))
     return told
 
@@ -132,9 +133,8 @@ def _means(
     many, rows = count.sum(0), count.sum()
     centre = total.sum(0) / np.maximum(many, 1)[:, None]
     covariance = (outer - (many[:, None] * centre).T @ centre) / max(rows, 1)
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
     variance = max(float(np.trace(covariance)), 1e-30)
+    root = np.linalg.cholesky(covariance + 1e-9 * variance * np.eye(len(covariance)))
     some = np.maximum(count, 1)[..., None]
     off = np.where(count[..., None] > 0, total / some - centre, 0)
     # dealt without replacement: a client that holds all rows of a class has exactly its mean
@@ -152,22 +152,26 @@ def _means(
 
 
 def _directions(
-    federation: Federation, holders: np.ndarray, most: int, split: str, phase: int
+    federation: Federation, holders: np.ndarray, split: str, phase: int, *, slope: bool
 ) -> dict[str, Array]:
     """The mean of the rows and their leading principal directions, of standardised features unless they are
-    pixels; and mean and scale of the targets."""
+    pixels; and mean and scale of the targets. For slopes all features, if they are not too many."""
     each = max(1, ROWS // min(len(holders), ROWS))
     ids = holders[np.linspace(0, len(holders) - 1, min(len(holders), ROWS)).round().astype(int)]
     size = sizes_of(federation, split=split, phase=phase)[ids]
-    place = (np.arange(each) * np.maximum(size[:, None] / each, 1)).astype(int) % size[:, None]
-    x, y = taken(federation, ids, place, split=split, phase=phase)
-    x, y = flat(x.reshape(-1, *x.shape[2:])), y.reshape(-1).astype(np.float64)
+    each = min(each, int(size.max()))
+    many = np.minimum(size, each)
+    x, y = taken(federation, ids, np.arange(each) * size[:, None] // many[:, None], split=split, phase=phase)
+    held = np.arange(each) < many[:, None]
+    x, y = flat(x[held]), flat(y[held])
     require(
         bool(np.isfinite(x).all()),
         "federation must show its clients finite rows, got NaN or infinity: look at its transforms",
     )
     mean, unit = standardised(x, federation.spec.pool.feature_shape)
-    axes = leading((x - mean) * unit, most)
+    # a slope may lie along any feature, not only along those that vary most
+    every = slope and len(holders) * x.shape[1] ** 2 <= SLOPES
+    axes = np.eye(x.shape[1]) if every else leading((x - mean) * unit, COMPONENTS)
     dtype = jnp.result_type(float)
     told = {"mean": mean, "axes": axes * unit[:, None], "centre": y.mean(), "scale": 1 / max(y.std(), 1e-12)}
     return {name: jnp.asarray(value, dtype) for name, value in told.items()}

@@ -88,8 +88,8 @@ def phase_timeline(federation: Federation, *, rounds: int | None = None, split: 
             axes.tick_params(labelbottom=False)
         caption = (
             "Top: the phase of each round. Middle: rows of all clients together, as they see them. Bottom: a "
-            "line is a client; dark where it holds other rows than in phase 0, or sees them otherwise. Grey: no "
-            "rows."
+            "line is a client; dark where it holds other rows than in phase 0, or sees them otherwise. Grey: "
+            "no rows."
         )
         if not np.nan_to_num(share).any():
             caption += " Nothing differs from phase 0."

@@ -28,7 +28,7 @@ def clusters_of(federation: Federation) -> np.ndarray | None:
 
 
 def numbers_of(federation: Federation) -> dict[str, np.ndarray]:
-    """By name the floats [N] that tell clients apart: angles, gains, ...; not what other states have otherwise."""
+    """By name the floats [N] that tell clients apart, such as angles; not what changes from state to state."""
     told = {}
     for name, entry in federation.truth.items():
         value, noun = np.asarray(entry), re.sub(r"/\d+$", "", name)

@@ -7,6 +7,7 @@ import pytest
 
 import fedjax_het as fh
 from fedjax_het.analysis import concept_shift
+from fedjax_het.analysis.transfer import PRIOR
 from fedjax_het.heterogeneity.concept import oppose, permute, swap
 from fedjax_het.heterogeneity.feature import rotate
 from fedjax_het.heterogeneity.iid import iid
@@ -94,20 +95,23 @@ def test_noise_in_everybodys_labels_is_no_concept_shift():
 
 
 def test_opposed_regressions_by_their_closed_form():
-    """In one camp y = w'x, in the other (1 - 2r) w'x: they lose (2r)^2 of the signal's variance."""
-    camps = [0, 1] * 6
-    federation = alike(of=straight(12_000))  # so many rows that the ridge's prior counts for 2 %
-    shifts = [oppose(federation, rate=rate, camps=camps) for rate in (0.0, 0.25, 0.5, 1.0)]
-    found = [concept_shift(shift, rows=1000, draws=199) for shift in shifts]
-    assert [result.gap.above for result in found] == [False, True, True, True]
-    assert [result.disagreement.above for result in found] == [False, True, True, True]
-    assert all(result.comparable for result in found)
-    for r, result in zip((0.25, 0.5, 1.0), found[1:]):
-        signal = 7.25 * 4 * r**2
-        variance = (7.25 + 0.09) * (1 + (1 - 2 * r) ** 2) / 2
-        across = np.subtract.outer(camps, camps) != 0
-        assert result.gap.value == pytest.approx(signal / variance * across.sum() / (12 * 11), rel=0.08)
-        assert result.disagreement.value == pytest.approx(result.gap.value, rel=0.1)
+    """y = w'x in camp 0, (1 - 2r) w'x in camp 1; b the factors, s what a ridge leaves of w. By i's model
+    j loses ((b_j - s b_i)^2 - (b_j - s b_j)^2) |w|^2, and the two disagree by s^2 (b_i - b_j)^2 |w|^2.
+    """
+    camps = np.array([0, 1] * 6)
+    federation = alike(of=straight())
+    signal, noise, left = 7.25, 0.09, 75 / (75 + PRIOR)
+    calm = concept_shift(oppose(federation, rate=0.0, camps=camps.tolist()), draws=199)
+    assert not calm.seen and calm.comparable
+    for rate in (0.25, 0.5, 1.0):
+        found = concept_shift(oppose(federation, rate=rate, camps=camps.tolist()), draws=39)
+        assert found.gap.above and found.disagreement.above and found.comparable
+        factor = np.where(camps == 0, 1.0, 1 - 2 * rate)
+        unit = signal / ((signal + noise) * (factor**2).mean())
+        gap = (factor - left * factor[:, None]) ** 2 - (factor - left * factor) ** 2
+        apart = left**2 * np.subtract.outer(factor, factor) ** 2
+        assert found.gap.value == pytest.approx(unit * gap.sum() / (12 * 11), rel=0.1)
+        assert found.disagreement.value == pytest.approx(unit * apart.sum() / (12 * 11), rel=0.1)
 
 
 def test_targets_of_several_numbers():

@@ -18,7 +18,7 @@ def _described(*words: str, **options) -> Findings:
 
 
 def _tokens() -> fh.Federation:
-    rows = np.random.default_rng(0).integers(0, 5, (60, 6)).astype(np.int32)
+    rows = np.random.default_rng(0).integers(0, 5, (120, 6)).astype(np.int32)
     return fh.heterogeneity.iid(fh.pool(rows, rows, num_classes=5, task="tokens"), clients=3)
 
 

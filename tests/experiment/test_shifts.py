@@ -200,7 +200,7 @@ HEAD = '[[shifts]]\nname = "shards"\n'
             5,
             r"shifts\[1\] = 'shards' cannot be applied: source must have one phase.*over time last",
         ),
-        ("data = 'synthetic'\n[[shifts]]\nname = 'blur'\nmost = 1", 2, r"\[0\] = 'blur' cannot be applied.*images"),
+        ("data = 'synthetic'\n[[shifts]]\nname = 'blur'\nmost = 1", 2, r"'blur' cannot be applied.*images"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_with_their_entry_and_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import fedjax_het as fh
 from fedjax_het.plots import client_sizes, label_counts, label_distribution
+from fedjax_het.plots.order import by_similarity
+from plots.dealt import told
 from plots.drawn import caption
 
 
@@ -51,18 +54,50 @@ def test_areas_of_bubbles_are_counts() -> None:
     assert "largest circle is 4 rows" in caption(figure)
 
 
-def test_many_clients_are_a_sorted_heat_map() -> None:
+def test_many_clients_are_a_heat_map_of_their_shares() -> None:
     rng = np.random.default_rng(0)
     counts = rng.multinomial(50, rng.dirichlet([0.2] * 5), 80)
     counts[7] = 0
-    (image,) = label_distribution(counts).axes[0].images
-    shares = np.asarray(image.get_array()).T
-    assert shares.shape == (80, 5)
-    np.testing.assert_allclose(
-        np.sort(shares.max(1)), np.sort((counts / np.maximum(counts.sum(1), 1)[:, None]).max(1))
-    )
-    assert (np.diff(shares[:-1].argmax(1)) >= 0).all()
+    figure = label_distribution(counts)
+    shares = np.asarray(figure.axes[0].images[0].get_array()).T
+    expected = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    np.testing.assert_allclose(shares[np.lexsort(shares.T)], expected[np.lexsort(expected.T)])
     np.testing.assert_allclose(shares[-1], 0)
+    assert "1 hold none" in caption(figure)
+
+
+def test_alike_clients_are_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.permutation(np.repeat(np.arange(4), 25))
+    shares = np.stack([rng.dirichlet(60 * np.roll([0.7, 0.2, 0.05, 0.05], k)) for k in kind])
+    order = by_similarity(shares)
+    np.testing.assert_array_equal(np.sort(order), np.arange(100))
+    assert (np.diff(kind[order]) != 0).sum() == 3
+    group = rng.integers(0, 3, 100)
+    assert (np.diff(group[by_similarity(shares, group)]) >= 0).all()
+
+
+@pytest.mark.parametrize("many", [4, 60])
+def test_clusters_stand_side_by_side_under_their_names(many: int) -> None:
+    cluster = np.arange(many) % 2
+    federation = told(split_pool((3,) * many), cluster=cluster)
+    figure = label_distribution(federation)
+    axes = figure.axes[0]
+    pieces = [patch for patch in axes.patches if patch.get_y() > 1]  # pyright: ignore
+    assert [piece.get_width() for piece in pieces] == pytest.approx([many / 2, many / 2])  # pyright: ignore
+    assert [text.get_text() for text in axes.texts] == ["0", "1", "cluster"]
+    if many == 4:
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "2", "1", "3"]
+
+
+def test_of_very_many_clients_evenly_spaced_ones_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(9, rng.dirichlet([0.3] * 10), 10_000)
+    begin = time.perf_counter()
+    figure = label_distribution(counts)
+    assert time.perf_counter() - begin < 20  # a second or two where nothing else runs
+    assert np.asarray(figure.axes[0].images[0].get_array()).shape == (10, 2000)
+    assert "2,000 of them are drawn" in caption(figure)
 
 
 def test_a_federation_is_described() -> None:
@@ -74,6 +109,16 @@ def test_a_federation_is_described() -> None:
     steps = figure.axes[0].patches[0].get_data()  # pyright: ignore[reportAttributeAccessIssue]
     np.testing.assert_allclose(steps.values, [12, 6, 0])
     assert "1 hold none" in caption(figure)
+
+
+def test_the_lorenz_curve_bows_by_the_gini_coefficient() -> None:
+    size = np.random.default_rng(0).lognormal(size=40).round(2)
+    figure = client_sizes(size)
+    x, y = np.asarray(figure.axes[1].get_lines()[1].get_data(), float)
+    np.testing.assert_allclose(y, np.concatenate([[0], np.cumsum(np.sort(size))]) / size.sum())
+    area = 1 - 2 * np.trapezoid(y, x)
+    assert f"Gini {area:.2f}" in caption(figure)
+    np.testing.assert_allclose(*client_sizes(np.zeros(3)).axes[1].get_lines()[1].get_data())
 
 
 def test_gini() -> None:

@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conformance.lab import QUICK
 from counting import compile_count
 from heterogeneity.temporal.timed import cut, dealt, moved, poisoned, rows_of
-from probes.running import begin, one_round
 
 import fedjax_het as fh
 from fedjax_het.heterogeneity import compose, temporal
 from fedjax_het.phases import Season
 
+one_round = jax.jit(
+    lambda round_fn, algorithm, state, federation: round_fn(algorithm, state, federation),
+    compiler_options=QUICK,
+)
 SOLVER = fh.local.sgd(0.1, batch_size=5)
 BOTH = compose(dealt, moved)
 
@@ -43,7 +47,7 @@ def test_a_round_reads_its_own_phase_in_one_program(kind):
     data = KINDS[kind](cut())
     algorithm = fh.algorithms.fedavg(fh.models.softmax(data.pool), SOLVER)
     round_fn = fh.make_round(fh.sampling.everyone(), fh.executors.looped())
-    state = begin(round_fn, algorithm, data)
+    state = fh.initial_state(algorithm, data, key=jax.random.key(0), round_fn=round_fn)
     states = [dataclasses.replace(state, round=jnp.asarray(r, jnp.int32)) for r in range(2 * data.spec.phases)]
     jax.block_until_ready(one_round(round_fn, algorithm, states[0], data))
     everything = np.arange(data.x.shape[0])
