@@ -68,11 +68,13 @@ class Rows:
         index: row numbers of the pool, flat, int32 [R].
         offset: where a client begins in `index`, int32 [T, N].
         size: how many rows follow, int32 [T, N].
+        seen: the phase whose transforms the rows of phase t are seen through, int32 [T]; None for t itself.
     """
 
     index: Array
     offset: Array
     size: Array
+    seen: Array | None = None
 
     def of(self, phase: Array, client: Array) -> tuple[Array, Array]:
         """(offset, size) of these clients in `phase`; phases past the last repeat it."""
@@ -257,8 +259,10 @@ class Federation:
 
         Small arrays: this is what travels to a client, while the pool stays where it is.
         """
-        offset, size = self.rows(split).of(phase, client)
-        return offset, size, tuple(transform.of(phase, client) for transform in self.transforms)
+        rows = self.rows(split)
+        offset, size = rows.of(phase, client)
+        seen = phase if rows.seen is None else rows.seen.at[phase].get(mode="clip")
+        return offset, size, tuple(transform.of(seen, client) for transform in self.transforms)
 
     def data(
         self,

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import zipfile
@@ -32,6 +31,9 @@ __all__ = ["load_npz", "save_npz"]
 
 FORMAT = 1
 """Raised when older readers would misread a file."""
+
+PARTS = ("index", "offset", "size")
+"""The arrays of `Rows` that are stored."""
 
 Read = Callable[[str], np.ndarray]
 
@@ -71,7 +73,8 @@ def save_npz(path: str | os.PathLike[str], data: Pool | Federation) -> Path:
         about["federation"] = {"phases": data.spec.phases, "capacity": data.spec.capacity}
         about["truth"] = list(data.truth)
         for split in SPLITS:
-            arrays |= {f"{split}/{part}": leaf for part, leaf in vars(data.rows(split)).items()}
+            rows = data.rows(split)  # which transforms they are seen through says nothing without transforms
+            arrays |= {f"{split}/{part}": getattr(rows, part) for part in PARTS}
         arrays |= {f"truth/{name}": leaf for name, leaf in data.truth.items()}
     held: dict[str, Any] = {name: _storable(name, array) for name, array in arrays.items()}
     held["about"] = np.array(json.dumps(about))
@@ -242,8 +245,7 @@ def _pool(path: Path, read: Read, facts: dict[str, Any]) -> Pool:
 
 def _rows(path: Path, read: Read, split: str, num_rows: int) -> Rows:
     """The rows of one split, none of which may point outside."""
-    names = [field.name for field in dataclasses.fields(Rows)]
-    index, offset, size = (read(f"{split}/{name}") for name in names)
+    index, offset, size = (read(f"{split}/{name}") for name in PARTS)
     shaped = index.ndim == 1 and offset.ndim == 2 and offset.shape == size.shape and min(offset.shape) > 0
     whole = all(array.dtype.kind in "iu" for array in (index, offset, size))
     require(

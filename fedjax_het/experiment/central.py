@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,14 +69,16 @@ def check_central(federation: Federation) -> None:
 def _during(federation: Federation, phase: int) -> Federation:
     """The federation as it is in one phase, for good."""
 
-    def of(leaf: jax.Array) -> jax.Array:
-        return leaf if leaf.shape[0] == 1 else leaf[phase : phase + 1]
+    def now(rows: Rows) -> Rows:
+        offset, size = (
+            leaf if leaf.shape[0] == 1 else leaf[phase : phase + 1] for leaf in (rows.offset, rows.size)
+        )
+        seen = jnp.full((1,), phase, jnp.int32) if rows.seen is None else rows.seen[phase : phase + 1]
+        return Rows(rows.index, offset, size, seen)
 
-    rows = {split: federation.rows(split) for split in SPLITS}
     return dataclasses.replace(
         federation,
-        **{split: Rows(each.index, of(each.offset), of(each.size)) for split, each in rows.items()},
-        transforms=jax.tree.map(of, federation.transforms),
+        **{split: now(federation.rows(split)) for split in SPLITS},
         schedule=None,
         spec=dataclasses.replace(federation.spec, phases=1),
     )

@@ -152,7 +152,8 @@ def _parted(federation: Federation, split: str, later: int) -> tuple[Federation,
         first = begin + np.cumsum(many.sum(0)) - many.sum(0)
         size[:, phase], offset[:, phase] = many, np.stack([first, first + many[0]])
         begin += len(row)
-    parts = [Rows(jnp.asarray(index), jnp.asarray(o), jnp.asarray(n)) for o, n in zip(offset, size)]
+    seen = federation.rows(split).seen
+    parts = [Rows(jnp.asarray(index), jnp.asarray(o), jnp.asarray(n), seen) for o, n in zip(offset, size)]
     own, common = (dataclasses.replace(federation, **{split: rows}) for rows in parts)
     return own, common
 

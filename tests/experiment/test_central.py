@@ -20,6 +20,9 @@ SHIFTS = {
     ),
     "windows": functools.partial(temporal.rotating_classes, window=3, length=1, step=5),
     "labels": functools.partial(temporal.sudden, change=functools.partial(concept.swap, rate=1.0), round=2),
+    "late": lambda held: temporal.label_delay(
+        temporal.recurring(held, changes=[functools.partial(concept.swap, rate=1.0)], length=1), phases=1
+    ),
     "both": lambda held: temporal.gradual(
         feature.noise(held, most=1.0), change=functools.partial(feature.gaussian, spread=1.0), begin=1, end=3
     ),

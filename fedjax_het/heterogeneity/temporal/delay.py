@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,15 +14,14 @@ __all__ = ["label_delay"]
 
 
 def label_delay(federation: Federation, *, phases: int) -> Federation:
-    """Labels arrive d phases late: clients train and validate on the rows of d phases ago.
+    """Labels arrive d phases late: clients train and validate on what they saw d phases ago.
 
     In the q-th phase since round 0 clients train and validate on the rows of phase max(q - d, 0), while test
     rows are those of phase q. Seasons count on: in the first phase of the second turn, q = T, labels of phase
     T - d arrive. A switch stays in its last phase, so labels of its last d phases never arrive.
 
     Args:
-        federation: of T phases, by a `Switch` or a `Season`, whose transforms are the same in all phases: what
-            a phase sees its rows through is one for all splits, and cannot be late for some of them.
+        federation: of T phases, by a `Switch` or a `Season`.
         phases: d; for a switch at most T - 1.
 
     Returns:
@@ -32,8 +30,8 @@ def label_delay(federation: Federation, *, phases: int) -> Federation:
 
     Raises:
         TypeError: not a federation, a delay that is no whole number.
-        ValueError: a federation of one phase or with a schedule of another kind, transforms that change from
-            phase to phase, a delay that is longer than a switch.
+        ValueError: a federation of one phase or with a schedule of another kind, a delay that is longer than
+            a switch.
     """
     held = expect_federation("federation", federation)
     count, schedule = held.spec.phases, held.schedule
@@ -42,12 +40,6 @@ def label_delay(federation: Federation, *, phases: int) -> Federation:
         count > 1 and isinstance(schedule, (Switch, Season)),
         f"federation must have phases that follow a Switch or a Season, got {count} of "
         f"{type(schedule).__name__}: apply sudden, gradual, recurring, rotating_classes or growing first",
-    )
-    leaves = jax.tree.leaves([transform.arguments for transform in held.transforms])
-    require(
-        all(leaf.shape[0] == 1 for leaf in leaves),
-        "federation must have the same transforms in all phases, got some that change over time: "
-        "label_delay is for clients whose rows change",
     )
     if isinstance(schedule, Season):
         once, again = int(schedule.once), int(schedule.phases)
@@ -67,4 +59,5 @@ def _at(rows: Rows, phase: np.ndarray) -> Rows:
     """The rows of these phases [T'] in this order, over the same index."""
     place = np.minimum(phase, rows.offset.shape[0] - 1)
     offset, size = (jnp.asarray(np.asarray(leaf)[place]) for leaf in (rows.offset, rows.size))
-    return Rows(rows.index, offset, size)
+    seen = phase if rows.seen is None else np.asarray(rows.seen)[phase]
+    return Rows(rows.index, offset, size, jnp.asarray(seen, jnp.int32))
