@@ -98,7 +98,7 @@ def test_the_screen_for_the_command_line_is_understood(tmp_path, capsys):
     config = fedjax_het.experiment.Config.load(tmp_path / "exp.toml")
     assert config.methods["strong"].algorithm.name == "fedprox" and config.clients.options["clients"] == 100
     lines = [line.split("#")[0].split() for line in _blocks("sh")[2].splitlines()]
-    assert len(lines) == 8
+    assert len(lines) == 12
     for command, *words in (line[1:] for line in lines):
         arguments = cli.parse([command, *words])
         if hasattr(arguments, "words"):

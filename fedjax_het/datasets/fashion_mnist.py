@@ -22,6 +22,9 @@ SYSTEM = "/usr/share/datasets/fashion-mnist"
 VARIABLE = "FEDJAX_HET_DATA"
 """The environment variable that names a folder of data sets."""
 
+PIECE = 1 << 20
+"""Bytes unpacked at a time, since the reader makes a copy of what it is asked for."""
+
 LARGEST = 1100
 """Bytes that a byte of a gzip file can stand for, at most: 1032, and some for short files."""
 
@@ -98,7 +101,7 @@ def _idx(path: Path, rank: int) -> np.ndarray:
             )
             data = room(size, np.uint8)
             got, view = 0, memoryview(data)  # pyright: ignore[reportArgumentType]
-            while got < size and (more := file.readinto(view[got:])):
+            while got < size and (more := file.readinto(view[got : got + PIECE])):
                 got += more
             got += len(file.read(1))
     except (EOFError, OSError, zlib.error) as error:
