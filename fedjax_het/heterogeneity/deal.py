@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedjax_het.heterogeneity.source import Source
+from fedjax_het.heterogeneity.strata import fitted, strata_of, tilted
 from fedjax_het.split import Drawn, Held
 
-__all__ = ["deal", "draw"]
+__all__ = ["deal", "deal_by", "draw"]
+
+
+def deal_by(
+    source: Source, group: np.ndarray | None, shares: np.ndarray, sizes: np.ndarray, rng: np.random.Generator
+) -> tuple[Held, np.ndarray]:
+    """Rows of these sizes in these shares of the groups, as nearly as the rows at hand allow.
+
+    Args:
+        source: what is dealt.
+        group: of each row, int [R]; None if there is one group, so that what clients hold stays what it is.
+        shares: that each client is to hold, float [N, G], rows add up to 1.
+        sizes: rows of each client, int [N].
+        rng: of the choice.
+
+    Returns:
+        (the rows of each client; how many of each group these are, int [N, G]).
+    """
+    stratum, group_of = strata_of(source, group)
+    totals = np.bincount(stratum, minlength=len(group_of))
+    table = fitted(tilted(source, stratum, group_of, shares), sizes, totals, rng)
+    member = np.eye(shares.shape[1], dtype=np.int64)[group_of]
+    return deal(source.rows, stratum, table, rng), table @ member
 
 
 def deal(rows: np.ndarray, stratum: np.ndarray, count: np.ndarray, rng: np.random.Generator) -> Held:

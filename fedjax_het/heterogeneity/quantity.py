@@ -13,11 +13,11 @@ import numpy as np
 
 from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.deal import deal
+from fedjax_het.heterogeneity.deal import deal_by
 from fedjax_het.heterogeneity.shares import dirichlet_shares
 from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.heterogeneity.source import GROUPS, LABELS, Source, result, sizes_of, source_of
-from fedjax_het.heterogeneity.strata import fitted, rounded, strata_of, tilted
+from fedjax_het.heterogeneity.strata import rounded
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -205,12 +205,6 @@ def _sized(
     test: float | None,
     valid: float | None,
 ) -> Federation:
-    stratum, group_of = strata_of(given, None)
-    totals = np.bincount(stratum, minlength=len(group_of))
-    if given.federation is None:
-        table = count[:, None]
-    else:
-        table = fitted(tilted(given, stratum, group_of, np.ones((given.clients, 1))), count, totals, rng)
+    held, _ = deal_by(given, None, np.ones((given.clients, 1)), count, rng)
     truth = size_truth(count)
-    held = deal(given.rows, stratum, table, rng)
     return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS + GROUPS)

@@ -9,10 +9,10 @@ import numpy as np
 
 from fedjax_het.check import positive_int, require, scalar, short
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.deal import deal
+from fedjax_het.heterogeneity.deal import deal_by
 from fedjax_het.heterogeneity.shares import dirichlet_shares
 from fedjax_het.heterogeneity.source import LABELS, SIZES, result, sizes_of, source_of
-from fedjax_het.heterogeneity.strata import appearance, fitted, strata_of, tilted
+from fedjax_het.heterogeneity.strata import appearance
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -173,9 +173,6 @@ def _selected(
     rng = generator(seed, name)
     frequency = np.bincount(mine, minlength=len(found)) / len(mine)
     shares = dirichlet_shares(rng, alpha * frequency, given.clients)
-    stratum, group_of = strata_of(given, mine)
-    wanted = tilted(given, stratum, group_of, shares)
-    table = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
-    held = deal(given.rows, stratum, table, rng)
+    held, _ = deal_by(given, mine, shares, count, rng)
     truth = {"group": number.astype(np.int32), "selection": shares.astype(np.float32)}
     return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS + SIZES)

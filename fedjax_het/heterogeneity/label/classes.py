@@ -6,9 +6,9 @@ import numpy as np
 
 from fedjax_het.check import positive_int, require
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.deal import deal
+from fedjax_het.heterogeneity.deal import deal, deal_by
 from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, source_of
-from fedjax_het.heterogeneity.strata import appearance, fitted, named, rounded, strata_of, tilted
+from fedjax_het.heterogeneity.strata import appearance, named, rounded
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -83,11 +83,7 @@ def classes(
         )
         held, count = deal(given.rows, label, table, rng), table
     else:
-        stratum, group_of = strata_of(given, label)
-        wanted = tilted(given, stratum, group_of, exact / exact.sum(1, keepdims=True))
-        fit = fitted(wanted, given.sizes, np.bincount(stratum, minlength=len(group_of)), rng)
-        held = deal(given.rows, stratum, fit, rng)
-        count = fit @ np.eye(many)[group_of]
+        held, count = deal_by(given, label, exact / exact.sum(1, keepdims=True), given.sizes, rng)
     share = (count / np.maximum(count.sum(1, keepdims=True), 1)).astype(np.float32)
     kinds = given.pool.spec.num_classes or 0
     truth = {"classes": named(has, found, kinds), "proportions": named(share, found, kinds)}

@@ -6,10 +6,10 @@ import numpy as np
 
 from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.deal import deal
+from fedjax_het.heterogeneity.deal import deal, deal_by
 from fedjax_het.heterogeneity.shares import dirichlet_shares
 from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, source_of
-from fedjax_het.heterogeneity.strata import appearance, fitted, moved, named, rounded, strata_of, tilted
+from fedjax_het.heterogeneity.strata import appearance, moved, named, rounded
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -91,12 +91,8 @@ def dirichlet(
         table = moved(table, drawn * total, target - size, rng)
         held, count = deal(given.rows, label, table, rng), table
     else:
-        stratum, group_of = strata_of(given, label)
         asked = drawn * total
-        wanted = tilted(given, stratum, group_of, asked / asked.sum(1, keepdims=True))
-        table = fitted(wanted, given.sizes, np.bincount(stratum, minlength=len(group_of)), rng)
-        held = deal(given.rows, stratum, table, rng)
-        count = table @ np.eye(len(found))[group_of]
+        held, count = deal_by(given, label, asked / asked.sum(1, keepdims=True), given.sizes, rng)
     proportions = count / np.maximum(count.sum(1, keepdims=True), 1)
     classes = given.pool.spec.num_classes or 0
     truth = {

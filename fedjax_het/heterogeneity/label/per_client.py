@@ -8,11 +8,11 @@ import numpy as np
 
 from fedjax_het.check import require, scalar
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.deal import deal, draw
+from fedjax_het.heterogeneity.deal import deal_by, draw
 from fedjax_het.heterogeneity.shares import draw_shares
 from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.heterogeneity.source import GROUPS, result, sizes_of, source_of
-from fedjax_het.heterogeneity.strata import appearance, fitted, strata_of, tilted
+from fedjax_het.heterogeneity.strata import appearance
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -85,9 +85,6 @@ def dirichlet_per_client(
         )
         held = draw(label, proportions, found, count, rng)
     else:
-        stratum, group_of = strata_of(given, label)
-        wanted = tilted(given, stratum, group_of, proportions[:, found].astype(np.float64))
-        table = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
-        held = deal(given.rows, stratum, table, rng)
+        held, _ = deal_by(given, label, proportions[:, found].astype(np.float64), count, rng)
     truth = {"proportions": proportions, **size_truth(count)}
     return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=GROUPS)

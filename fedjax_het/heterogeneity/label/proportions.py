@@ -8,10 +8,10 @@ import numpy as np
 
 from fedjax_het.check import require, short
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.deal import deal, draw
+from fedjax_het.heterogeneity.deal import deal, deal_by, draw
 from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.heterogeneity.source import GROUPS, result, sizes_of, source_of
-from fedjax_het.heterogeneity.strata import appearance, fitted, rounded, strata_of, tilted
+from fedjax_het.heterogeneity.strata import appearance, rounded
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -92,10 +92,7 @@ def proportions(
         )
         held = deal(given.rows, label, table, rng)
     else:
-        stratum, group_of = strata_of(given, label)
-        wanted = tilted(given, stratum, group_of, asked)
-        fit = fitted(wanted, count, np.bincount(stratum, minlength=len(group_of)), rng)
-        held = deal(given.rows, stratum, fit, rng)
+        held, _ = deal_by(given, label, asked, count, rng)
     truth = {"proportions": asked.astype(np.float32), **size_truth(count)}
     return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=GROUPS)
 
