@@ -15,7 +15,7 @@ from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import Drawn, Held, every_client
 from fedjax_het.transforms import check_transforms, numbers
 
-__all__ = ["assemble", "flatten", "partition", "strata"]
+__all__ = ["assemble", "flatten", "partition", "size_truth", "strata"]
 
 LIMIT = 2**31 - 1
 """The most rows that int32 numbers can tell apart."""
@@ -106,7 +106,8 @@ def partition(
         test: fraction of each client's rows held out for testing, stratified by label.
         valid: fraction for validation.
         seed: of the cut.
-        truth: see `assemble`; the fractions are added as "cut", float [2]: valid, test.
+        truth: see `assemble`; added are "cut", the fractions (valid, test), float [2], and what `size_truth`
+            says.
         transforms: see `assemble`.
 
     Raises:
@@ -115,8 +116,22 @@ def partition(
     """
     held = parts if isinstance(parts, Drawn) else flatten("parts", parts, expect_pool("pool", pool).num_rows)
     splits = every_client(strata(pool), held, test=test, valid=valid, seed=seed)
-    cut = {"cut": np.array([valid, test], np.float32)}
-    return assemble(pool, *splits, truth={**(truth or {}), **cut}, transforms=transforms)
+    told = {**(truth or {}), "cut": np.array([valid, test], np.float32), **size_truth(held.size)}
+    return assemble(pool, *splits, truth=told, transforms=transforms)
+
+
+def size_truth(size: np.ndarray) -> dict[str, np.ndarray]:
+    """What a federation's truth says of sizes, with a warning: who can be told by them.
+
+    Args:
+        size: rows of each client before its cut, int [N].
+
+    Returns:
+        "sizes", int32 [N]; "size_alone", bool [N]: whether nobody else has this size, so that whoever sees
+        exact sizes, as a server that weighs by them does, knows the client by it.
+    """
+    _, place, count = np.unique(size, return_inverse=True, return_counts=True)
+    return {"sizes": size.astype(np.int32), "size_alone": count[place] == 1}
 
 
 def strata(pool: Pool) -> np.ndarray | None:

@@ -6,9 +6,9 @@ The rule, for a client of n rows:
    test, test before valid. A client that holds rows keeps at least one to train on, taken from the larger of
    its other two parts (valid on a tie); hence nothing of a client of one row is held out.
 2. Labels. Every label gives its share of the test rows, rounded by largest remainders so that the client's
-   total is exact; the validation rows are taken from what is left in the same way. Ties go to the label that
-   comes first in the client's shuffled rows: renaming the labels changes nothing. Without labels all rows
-   count as one label.
+   total is exact; the validation rows are taken from what is left in the same way. Ties are broken at
+   random, by draws that belong to the label's rows: renaming the labels changes nothing. Without labels all
+   rows count as one label.
 3. Rows. Within a label the rows are shuffled and dealt to test, valid and train in this order. Each part
    then lists its rows in the order in which the client held them.
 
@@ -27,7 +27,7 @@ import numpy as np
 from fedjax_het.buffers import room
 from fedjax_het.check import positive_int, require, short
 
-__all__ = ["Drawn", "Held", "chunks", "every_client", "fraction", "generator", "hashed"]
+__all__ = ["Drawn", "Held", "Parts", "chunks", "every_client", "fraction", "generator", "hashed"]
 
 CHUNK = 1 << 16
 """Rows that are cut at a time: what is needed meanwhile is a few megabytes."""
@@ -57,6 +57,20 @@ class Held(NamedTuple):
         size = np.fromiter(map(len, parts), np.int64, len(parts))
         filled = [part for part in parts if len(part)]
         return cls(np.concatenate(filled) if filled else np.zeros(0, np.int32), size)
+
+
+class Parts(NamedTuple):
+    """What each client holds of each split.
+
+    Attributes:
+        train: rows to train on.
+        valid: rows to validate on.
+        test: rows to test on.
+    """
+
+    train: Held
+    valid: Held
+    test: Held
 
 
 class Drawn(NamedTuple):
@@ -108,7 +122,7 @@ def every_client(
     test: float | np.ndarray,
     valid: float | np.ndarray,
     seed: int,
-) -> tuple[Held, Held, Held]:
+) -> Parts:
     """Cut every client's rows; the rule stands at the top of this module.
 
     Args:
@@ -137,7 +151,7 @@ def every_client(
     whole = not (num_valid.any() or num_test.any())
     if whole and isinstance(held, Held):
         none = Held(np.zeros(0, np.int32), np.zeros(clients, np.int64))
-        return held, none, none
+        return Parts(held, none, none)
     out = [room(int(size.sum()), np.int32) for size in sizes]
     filled = [0, 0, 0]
     for client, rows in chunks(held.size):
@@ -153,8 +167,7 @@ def every_client(
             filled[which] += len(chosen)
     for index in out:
         index.flags.writeable = False
-    train, validation, testing = (Held(index, size) for index, size in zip(out, sizes))
-    return train, validation, testing
+    return Parts(*(Held(index, size) for index, size in zip(out, sizes)))
 
 
 def chunks(size: np.ndarray) -> Iterator[tuple[slice, slice]]:
@@ -245,9 +258,11 @@ def _deal(
     begins = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]]) if len(code) else [])
     count = np.diff(np.append(begins, len(code)))
     owner = code[begins] // classes
-    # the first draw of a label's rows says where the label stands among the client's shuffled rows
-    for_test = _quotas(count, owner, num_test, size, draw[begins])
-    for_valid = _quotas(count - for_test, owner, num_valid, size - num_test, draw[begins])
+    # Hashed again, since the least of a label's draws is the smaller the more rows it has: ties would go to the
+    # frequent labels.
+    tie = hashed(word, draw[begins])
+    for_test = _quotas(count, owner, num_test, size, tie)
+    for_valid = _quotas(count - for_test, owner, num_valid, size - num_test, hashed(word, tie))
     place = np.arange(len(code)) - np.repeat(begins, count)
     part = np.zeros(len(code), np.int8)
     dealt = (place < np.repeat(for_test + for_valid, count)).astype(np.int8)

@@ -96,6 +96,16 @@ def test_many_clients_in_chunks_are_cut_by_the_rule():
         assert np.abs(np.bincount(labels[test[k]], minlength=3) - exact).max(initial=0) < 1
 
 
+def test_ties_go_to_frequent_labels_as_often_as_to_rare_ones():
+    """Of two rows of one label and six of another half are held out of 2: the tie of 0.5 and 1.5 is fair."""
+    labels = np.array([0, 0, 1, 1, 1, 1, 1, 1])
+    held = Held(np.tile(np.arange(8), 20_000), np.full(20_000, 8))
+    _, _, test = every_client(labels, held, test=0.25, valid=0.0, seed=1)
+    rare = (labels[test.index] == 0).reshape(20_000, 2).sum(1)
+    assert set(np.unique(rare)) == {0, 1}
+    assert abs(rare.mean() - 0.5) < 5 * 0.5 / np.sqrt(20_000)
+
+
 def test_every_row_is_as_likely_to_be_held_out():
     held = Held(np.tile(np.arange(10), 20_000), np.full(20_000, 10))
     _, valid, test = every_client(None, held, test=0.2, valid=0.1, seed=5)

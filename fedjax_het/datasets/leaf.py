@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,22 +78,28 @@ def from_leaf(
     Raises:
         FileNotFoundError: no such file, or a folder without .json files.
         TypeError: text without a function to encode it; the message names file and user.
-        ValueError: a file that is not LEAF's, a user without data, in two files, or with test rows only, x and
-            y of different lengths, rows of different shapes, a count that differs from the rows; the message
-            names file and user. And see `from_clients`.
+        ValueError: a file that is not LEAF's, a user without data, given twice, in two files, or with test rows
+            only, x and y of different lengths, rows of different shapes, entries that `encode` fails on,
+            numbers that are not finite, labels below 0, a count that differs from the rows; the message names
+            file and user. A train without rows. And see `from_clients`.
 
     Reference: Caldas, Duddu, Wu, Li, Konečný, McMahan, Smith, Talwalkar, "LEAF: a benchmark for federated
         settings", arXiv:1812.01097, 2018.
-    Departures: two files with the same user are refused; LEAF's reader keeps the last one it happens to read.
+    Departures: a user in two files, or twice in one, is refused; LEAF's reader keeps the last one that it
+        happens to read.
     """
     read = _Reader(encode, encode_label, counts, task)
     opened = sources(train, valid, test, (str, os.PathLike), task)
     splits = {split: read.source(split, source) for split, source in opened.items()}
+    require(
+        len(splits["train"]) > 0,
+        f"{os.fspath(train)} must list users to train on, got none: LEAF's preprocess.sh writes data/train",
+    )
     kinds = {block.x.dtype.kind for held in splits.values() for block in held.values() if len(block.x)}
     if encode is None and "f" in kinds:
         splits = {split: {user: _floats(b) for user, b in held.items()} for split, held in splits.items()}
     facts = {"task": task, "num_classes": num_classes, "name": name, "scale": scale}
-    return joined(splits, test=test, valid=valid, seed=seed, **facts)
+    return joined(splits, test=test, valid=valid, seed=seed, who="user", **facts)
 
 
 def _floats(block: Block) -> Block:
@@ -140,6 +147,8 @@ class _Reader:
     def user(self, path: Path, user: str, held: Any) -> Block:
         """The rows of one user."""
         where = f"{path}: user {user!r}"
+        if isinstance(held, _Repeated):
+            raise ValueError(f"{where} must have each list once, got {held.key!r} twice: drop one")
         require(
             isinstance(held, dict) and all(isinstance(held.get(part), list) for part in "xy"),
             f'{where} must have lists "x" and "y", got {_keys(held)}: write the file again',
@@ -150,8 +159,12 @@ class _Reader:
         )
         x = _array(where, "x", held["x"], self.encode, "encode")
         y = _array(where, "y", held["y"], self.encode_label, "encode_label")
+        require(
+            self.task != "tokens" or x.dtype.kind != "f" or not len(x),
+            f"{where} must have whole numbers for tokens, got {x.dtype}: renumber the tokens 0..K-1",
+        )
         if self.task != "regression" and y.dtype.kind == "f":
-            broken = ~np.isfinite(y) | (y != np.round(y))
+            broken = ~(np.abs(y) <= np.iinfo(np.int32).max) | (y != np.round(y))
             require(
                 not broken.any(),
                 f"{where} must have whole numbers for labels, got {y[broken][:1]}: pass task='regression' if "
@@ -179,15 +192,19 @@ def _files(split: str, source: Source) -> list[Path]:
 def _sections(path: Path) -> tuple[list[str], list[int], dict[str, Any]]:
     """(users, num_samples or [], user_data) of a file, which fit each other."""
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} must be JSON, got {error}: the file is damaged, copy it again") from None
+    if isinstance(content, _Repeated):
+        raise ValueError(f"{path} must hold each part once, got {content.key!r} twice: write the file again")
     form = {"users": list, "user_data": dict}
     require(
         isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in form.items()),
         f'{path} must hold a list "users" and a dict "user_data", got {_keys(content)}: pass a file of LEAF',
     )
     users, data = content["users"], content["user_data"]
+    if isinstance(data, _Repeated):
+        raise ValueError(f"{path}: user {data.key!r} must be once in user_data, got it twice: drop one")
     counts = content.get("num_samples", [])
     require(
         isinstance(counts, list) and ("num_samples" not in content or len(counts) == len(users)),
@@ -205,6 +222,21 @@ def _sections(path: Path) -> tuple[list[str], list[int], dict[str, Any]]:
     return users, counts, data
 
 
+class _Repeated(dict[str, Any]):
+    """A JSON object that gives a key twice; a dict would keep the last value and say nothing."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    held = dict(pairs)
+    if len(held) == len(pairs):
+        return held
+    repeated = _Repeated(held)
+    repeated.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    return repeated
+
+
 def _keys(value: Any) -> str:
     return f"a dict of {short(list(value))}" if isinstance(value, dict) else type(value).__name__
 
@@ -212,7 +244,7 @@ def _keys(value: Any) -> str:
 def _array(where: str, part: str, rows: list[Any], encode: Encode | None, argument: str) -> np.ndarray:
     """The entries as one array of numbers."""
     if encode is not None:
-        rows = [np.asarray(encode(row)) for row in rows]
+        rows = [_encoded(where, part, row, entry, encode, argument) for row, entry in enumerate(rows)]
     elif rows and _is_text(rows[0]):
         raise TypeError(
             f"{where} must have numbers for {part}, got {short(rows[0])}: pass {argument}=, a function that "
@@ -234,6 +266,17 @@ def _array(where: str, part: str, rows: list[Any], encode: Encode | None, argume
             f"or pass {argument}="
         )
     return array
+
+
+def _encoded(where: str, part: str, row: int, entry: Any, encode: Encode, argument: str) -> np.ndarray:
+    try:
+        return np.asarray(encode(entry))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where} must have entries that {argument} can turn into numbers for {part}, got "
+            f"{type(error).__name__}: {error} for {short(entry)} in row {row}: clean the file, or mend "
+            f"{argument}"
+        ) from error
 
 
 def _is_text(entry: Any) -> bool:

@@ -63,7 +63,8 @@ def from_tff_hdf5(
         FileNotFoundError: no such file.
         TypeError: a field of text; the message names file and client.
         ValueError: a file that is not HDF5 or not TFF's, a client without the fields, fields of different
-            lengths, a client with test rows only; the message names file and client. And see `from_clients`.
+            lengths, a field that cannot be read, numbers that are not finite, labels below 0, a client with
+            test rows only; the message names file and client. A train without rows. And see `from_clients`.
 
     Reference: `HDF5ClientData` of TensorFlow Federated, google-parfait/tensorflow-federated.
     """
@@ -91,7 +92,7 @@ def _clients(split: str, path: Path, x: str, y: str) -> dict[str, Block]:
             f"{path} must hold a group {EXAMPLES!r} with one group a client, got {short(list(file))}: it is no "
             "file of TFF's",
         )
-        return {client: _block(path, client, examples[client], x, y) for client in examples}
+        return {client: _block(path, client, examples.get(client), x, y) for client in examples}
 
 
 def _block(path: Path, client: str, group: Any, x: str, y: str) -> Block:
@@ -104,8 +105,15 @@ def _block(path: Path, client: str, group: Any, x: str, y: str) -> Block:
             field: Any = fields[name]
         except KeyError:
             known(f"{where}: {part}", name, list(fields))
-            raise
-        values = np.asarray(field[()] if hasattr(field, "dtype") else None)
+            raise ValueError(
+                f"{where}: field {name!r} must hold data, got a broken link: copy it too"
+            ) from None
+        try:
+            values = np.asarray(field[()] if hasattr(field, "shape") else None)
+        except OSError as error:
+            raise ValueError(
+                f"{where}: field {name!r} must be readable, got {error}: copy the file again"
+            ) from None
         if values.dtype.kind not in "biuf":
             raise TypeError(
                 f"{where}: field {name!r} must hold numbers, got {field}: number the text, and pass arrays to "

@@ -13,7 +13,8 @@ from fedjax_het.algorithm import Client, Cohort, Report
 from fedjax_het.engine import History, State, evaluate, executors, survey
 from fedjax_het.engine.state import Seen
 from fedjax_het.experiment.build import Study
-from fedjax_het.federation import Federation, pool_rows
+from fedjax_het.federation import SPLITS, Federation, pool_rows
+from fedjax_het.heterogeneity import label_counts
 from fedjax_het.metrics import class_accuracy, reweighted_accuracy
 from fedjax_het.typing import Array, PyTree
 
@@ -53,11 +54,20 @@ def standing(federation: Federation, metric: str) -> tuple[bool, str]:
     mixture alone, the common test rows, reweighted to the client's labels, estimate the same thing from all of
     them. Otherwise, and where the mixtures change over time, a client's own rows are all there is.
     """
+    truth = federation.truth
     still = federation.spec.phases == 1 and not federation.transforms
-    pure = metric == "accuracy" and "proportions" in federation.truth and still
+    pure = (
+        metric == "accuracy" and ("held" in truth or "proportions" in truth) and "group" not in truth and still
+    )
     if pure:
         return True, "on the union of the test rows, reweighted to the client's labels"
     return False, "on the client's own test rows"
+
+
+def _mixtures(federation: Federation) -> np.ndarray:
+    """The labels that each client holds over all splits, float [N, K], rows adding up to 1 (0 without rows)."""
+    count = np.sum([label_counts(federation, split=split) for split in SPLITS], axis=0)
+    return count / np.maximum(count.sum(1, keepdims=True), 1)
 
 
 def by_client(algorithm: Any, state: State, study: Study, history: History, metric: str) -> np.ndarray:
@@ -73,7 +83,7 @@ def by_client(algorithm: Any, state: State, study: Study, history: History, metr
         rows = federation.rows(split).index[: int(federation.rows(split).size.sum())]
         x, y = pool_rows(federation.x, federation.y, federation.spec.pool.scale, rows)
         by_class = _survey(_ByClass(x, y), algorithm, state, federation)["accuracy"]
-        return reweighted_accuracy(np.asarray(by_class), np.asarray(federation.truth["proportions"]))
+        return reweighted_accuracy(np.asarray(by_class), _mixtures(federation))
     name = f"personal/{metric}"
     if many == everyone and history[name].shape[-1] == everyone:
         return np.asarray(history[name][-1])

@@ -6,14 +6,14 @@ import numpy as np
 
 from fedjax_het.heterogeneity.source import Source
 from fedjax_het.heterogeneity.strata import fitted, strata_of, tilted
-from fedjax_het.split import Drawn, Held
+from fedjax_het.split import Drawn, Held, Parts
 
-__all__ = ["deal", "deal_by", "draw"]
+__all__ = ["deal", "deal_by", "draw", "split_sizes"]
 
 
 def deal_by(
     source: Source, group: np.ndarray | None, shares: np.ndarray, sizes: np.ndarray, rng: np.random.Generator
-) -> tuple[Held, np.ndarray]:
+) -> tuple[Held | Parts, np.ndarray]:
     """Rows of these sizes in these shares of the groups, as nearly as the rows at hand allow.
 
     Args:
@@ -24,13 +24,48 @@ def deal_by(
         rng: of the choice.
 
     Returns:
-        (the rows of each client; how many of each group these are, int [N, G]).
+        (the rows of each client, of a federation for each split, since a row stays in the split that it is in;
+        how many of each group these are, int [N, G]).
     """
     stratum, group_of = strata_of(source, group)
-    totals = np.bincount(stratum, minlength=len(group_of))
-    table = fitted(tilted(source, stratum, group_of, shares), sizes, totals, rng)
+    wanted = tilted(source, stratum, group_of, shares)
     member = np.eye(shares.shape[1], dtype=np.int64)[group_of]
-    return deal(source.rows, stratum, table, rng), table @ member
+
+    def some(chosen: np.ndarray, size: np.ndarray) -> tuple[Held, np.ndarray]:
+        own = stratum[chosen]
+        table = fitted(wanted, size, np.bincount(own, minlength=len(group_of)), rng)
+        return deal(source.rows[chosen], own, table, rng), table @ member
+
+    if source.split is None:
+        return some(np.arange(len(source.rows)), sizes)
+    by_split = split_sizes(source, sizes, rng)
+    parts = [some(np.flatnonzero(source.split == which), size) for which, size in enumerate(by_split)]
+    return Parts(*(held for held, _ in parts)), np.sum([count for _, count in parts], axis=0)
+
+
+def split_sizes(source: Source, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How many training, validation and test rows each client of a federation gets, int [3, N].
+
+    As many as it has where its size stays; otherwise in proportion to all rows of the splits, with a row to
+    train on for everybody who gets rows, as far as there are so many.
+
+    Args:
+        source: a federation's rows.
+        sizes: rows of each client, int [N].
+        rng: decides who is served by rounding.
+    """
+    assert source.split is not None and source.owner is not None and source.sizes is not None
+    if np.array_equal(sizes, source.sizes):
+        code = source.split * source.clients + source.owner
+        return np.bincount(code, minlength=3 * source.clients).reshape(3, source.clients)
+    total = np.bincount(source.split, minlength=3)
+    table = fitted(np.tile(total / total.sum(), (source.clients, 1)), sizes, total, rng)
+    for client in np.flatnonzero((table[:, 0] == 0) & (sizes > 0)):
+        giver, which = int(table[:, 0].argmax()), int(table[client].argmax())
+        if table[giver, 0] > 1:
+            table[[client, giver], [0, which]] += 1
+            table[[client, giver], [which, 0]] -= 1
+    return table.T
 
 
 def deal(rows: np.ndarray, stratum: np.ndarray, count: np.ndarray, rng: np.random.Generator) -> Held:

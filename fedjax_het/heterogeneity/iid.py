@@ -9,7 +9,6 @@ import numpy as np
 from fedjax_het.assembly import partition
 from fedjax_het.check import positive_int, positive_ints, require
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import Held, generator
 
@@ -72,4 +71,4 @@ def iid(
     code = (np.repeat(np.arange(clients), count) << 32) | order
     code.sort()
     held = Held((code & 0xFFFFFFFF).astype(np.int32), count)
-    return partition(pool, held, test=test, valid=valid, seed=seed, truth=size_truth(count))
+    return partition(pool, held, test=test, valid=valid, seed=seed)

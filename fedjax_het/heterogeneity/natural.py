@@ -9,7 +9,6 @@ import numpy as np
 from fedjax_het.assembly import partition
 from fedjax_het.check import positive_int, require, short
 from fedjax_het.federation import Federation
-from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.split import Held
 
@@ -64,5 +63,5 @@ def groups(
     )
     order = np.argsort(value, kind="stable")
     held = Held(order[np.isin(value[order], kept)], size[kept])
-    truth = {"value": kept.astype(np.int32), **size_truth(size[kept])}
+    truth = {"value": kept.astype(np.int32)}
     return partition(pool, held, test=test, valid=valid, seed=seed, truth=truth)

@@ -15,7 +15,6 @@ from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal_by
 from fedjax_het.heterogeneity.shares import dirichlet_shares
-from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.heterogeneity.source import GROUPS, LABELS, Source, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import rounded
 from fedjax_het.pool import Pool
@@ -42,9 +41,9 @@ def power_law(
         exponent: of the power, >= 0; 0 is equal sizes, 1 Zipf's law.
         min_size: rows that each client gets at least, before its cut.
         seed: of the ranks, of the rows and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation, all rows dealt; truth: "sizes", int32 [N], before the cut, and "size_alone", who
@@ -79,9 +78,9 @@ def log_normal(
         sigma: standard deviation of the logarithm, >= 0; 0 is equal sizes.
         min_size: rows that each client gets at least, before its cut.
         seed: of the draws, of the rows and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation, all rows dealt; truth: "sizes", int32 [N], before the cut, and "size_alone", who
@@ -116,9 +115,9 @@ def dirichlet(
         alpha: concentration, > 0; small is skewed, large is even.
         min_size: rows that each client gets at least, before its cut.
         seed: of the draw, of the rows and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation, all rows dealt; truth: "sizes", int32 [N], before the cut, and "size_alone", who
@@ -153,9 +152,9 @@ def sizes(
         sizes: rows of each client before its cut, N whole numbers >= 0 that add up to at most M; rows left
             over belong to nobody.
         seed: of the rows and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation; truth: "sizes", int32 [N], and "size_alone", who is known by its size, bool [N].
@@ -206,5 +205,4 @@ def _sized(
     valid: float | None,
 ) -> Federation:
     held, _ = deal_by(given, None, np.ones((given.clients, 1)), count, rng)
-    truth = size_truth(count)
-    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS + GROUPS)
+    return result(given, held, test=test, valid=valid, seed=seed, truth={}, keep=LABELS + GROUPS)

@@ -7,14 +7,34 @@ import numpy as np
 from fedjax_het.buffers import room
 from fedjax_het.split import hashed
 
-__all__ = ["dirichlet_shares", "draw_shares"]
+__all__ = ["dirichlet_shares", "draw_shares", "log_shares", "wishes"]
 
 BLOCK = 1 << 13
 """Draws that are worked on at a time, so that a million need no more memory than their result."""
 
 
 def dirichlet_shares(rng: np.random.Generator, concentration: np.ndarray, draws: int) -> np.ndarray:
-    """Draws from Dir(a_1, ..., a_P), float64 [draws, P].
+    """Draws from Dir(a_1, ..., a_P), float64 [draws, P]; see `log_shares`."""
+    return np.exp(log_shares(rng, concentration, draws))
+
+
+def wishes(log: np.ndarray) -> np.ndarray:
+    """Shares as what clients wish for, float64 [draws, P]: the same, but that faint parts keep their order.
+
+    A part of e^-20 or less is lifted, the smallest of all to e^-60 at most: of two parts that nobody would ever
+    see, the larger is still the one to take when a client's own part has run out.
+
+    Args:
+        log: of shares, as `log_shares` returns them; -inf stays nothing.
+    """
+    faint = np.where(np.isfinite(log), np.maximum(-20.0 - log, 0.0), 0.0)
+    lifted = np.where(faint > 0, -20.0 - 40.0 * faint / (faint + 400.0), log)
+    wish = np.exp(lifted)
+    return wish / wish.sum(1, keepdims=True)
+
+
+def log_shares(rng: np.random.Generator, concentration: np.ndarray, draws: int) -> np.ndarray:
+    """Logarithms of draws from Dir(a_1, ..., a_P), float64 [draws, P].
 
     Args:
         rng: where the random numbers come from; as many are used whatever the concentration is, and a draw
@@ -30,7 +50,7 @@ def dirichlet_shares(rng: np.random.Generator, concentration: np.ndarray, draws:
         the remark in section 6.
     """
     parts = len(concentration)
-    out = np.zeros((draws, parts))
+    out = np.full((draws, parts), -np.inf)
     held = np.flatnonzero(concentration > 0)
     a = concentration[held]
     normal = rng.standard_normal((draws, len(held)))
@@ -38,8 +58,8 @@ def dirichlet_shares(rng: np.random.Generator, concentration: np.ndarray, draws:
     power = rng.standard_exponential((draws, len(held)))
     word = rng.integers(0, 2**64, dtype=np.uint64)
     log = _log_gamma(a + 1, normal, uniform, word) - power / a
-    weight = np.exp(log - log.max(1, keepdims=True))
-    out[:, held] = weight / weight.sum(1, keepdims=True)
+    log -= log.max(1, keepdims=True)
+    out[:, held] = log - np.log(np.exp(log).sum(1, keepdims=True))
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjax_het.check import require, short
 
-__all__ = ["effective_clients", "gini", "size_truth", "unique_sizes", "variation"]
+__all__ = ["effective_clients", "gini", "unique_sizes", "variation"]
 
 
 def gini(sizes: Any) -> float:
@@ -76,20 +76,6 @@ def unique_sizes(sizes: Any) -> float:
     """
     n = _sizes(sizes)
     return float((np.unique(n, return_counts=True)[1] == 1).sum() / len(n))
-
-
-def size_truth(sizes: np.ndarray) -> dict[str, np.ndarray]:
-    """What a federation's truth says of sizes, with a warning: who can be told by them.
-
-    Args:
-        sizes: rows of each client before its cut, int [N].
-
-    Returns:
-        "sizes", int32 [N]; "size_alone", bool [N]: whether nobody else has this size, so that whoever sees
-        exact sizes, as a server that weighs by them does, knows the client by it.
-    """
-    _, place, count = np.unique(sizes, return_inverse=True, return_counts=True)
-    return {"sizes": sizes.astype(np.int32), "size_alone": count[place] == 1}
 
 
 def _sizes(value: Any) -> np.ndarray:

@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_het.assembly import partition
+from fedjax_het.assembly import assemble, partition, size_truth
 from fedjax_het.check import positive_int, positive_ints, require
 from fedjax_het.federation import SPLITS, Federation
 from fedjax_het.phases import of_one_phase
 from fedjax_het.pool import Pool, expect_pool
-from fedjax_het.split import Drawn, Held
+from fedjax_het.split import Drawn, Held, Parts
 
-__all__ = ["GROUPS", "LABELS", "SIZES", "Source", "result", "sizes_of", "source_of"]
+__all__ = ["GROUPS", "LABELS", "Source", "for_pools", "result", "sizes_of", "source_of"]
 
 
-LABELS = ("proportions", "drawn", "classes")
-SIZES = ("sizes", "size_alone")
+LABELS = ("proportions", "drawn")
 GROUPS = ("selection", "group")
-"""What truths say of labels, of sizes, and of the groups of a covariate."""
+"""What truths say that was drawn or asked of labels, and of the groups of a covariate."""
 
-STALE = (*LABELS, *SIZES, *GROUPS, "cut")
+STALE = (*LABELS, *GROUPS, "held", "classes")
 """What is said of rows, and is no longer so once they are dealt anew."""
 
 
@@ -37,6 +36,7 @@ class Source:
         clients: N.
         sizes: rows that each client has now, int64 [N]; None for a pool.
         owner: who has them now, int [R]; None for a pool.
+        split: 0 (train), 1 (valid) or 2 (test) for each of them, int [R]; None for a pool.
         federation: whose clients these are; None for a pool.
     """
 
@@ -45,6 +45,7 @@ class Source:
     clients: int
     sizes: np.ndarray | None = None
     owner: np.ndarray | None = None
+    split: np.ndarray | None = None
     federation: Federation | None = None
 
     @property
@@ -70,9 +71,11 @@ def source_of(source: Any, clients: int | None) -> Source:
         held = [_held(federation, split) for split in SPLITS]
         owner = np.concatenate([np.repeat(np.arange(len(part.size)), part.size) for part in held])
         rows = np.concatenate([part.index for part in held])
+        split = np.repeat(np.arange(len(SPLITS)), [len(part.index) for part in held])
         order = np.argsort(owner, kind="stable")
         sizes = np.sum([part.size for part in held], axis=0)
-        return Source(federation.pool, rows[order], federation.num_clients, sizes, owner[order], federation)
+        clients = federation.num_clients
+        return Source(federation.pool, rows[order], clients, sizes, owner[order], split[order], federation)
     if not isinstance(source, Pool):
         raise TypeError(
             f"source must be a Pool or a Federation, got {type(source).__name__}: build one with fh.pool(x, y)"
@@ -87,6 +90,16 @@ def _held(federation: Federation, split: str) -> Held:
     offset, size = np.asarray(rows.offset[0], np.int64), np.asarray(rows.size[0], np.int64)
     within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
     return Held(np.asarray(rows.index)[np.repeat(offset, size) + within], size)
+
+
+def for_pools(**options: Any) -> None:
+    """Raise `ValueError` if options are given that say what becomes of a pool, and nothing of a federation."""
+    for name, value in options.items():
+        require(
+            value is None,
+            f"{name} must be left out for a Federation, got {value}: its clients keep their sizes; change them "
+            "by fh.heterogeneity.quantity",
+        )
 
 
 def sizes_of(source: Source, sizes: Any, *, replacement: bool = False) -> np.ndarray:
@@ -137,7 +150,7 @@ def sizes_of(source: Source, sizes: Any, *, replacement: bool = False) -> np.nda
 
 def result(
     source: Source,
-    held: Held | Drawn,
+    held: Held | Drawn | Parts,
     *,
     test: float | None,
     valid: float | None,
@@ -149,36 +162,29 @@ def result(
 
     Args:
         source: what was dealt.
-        held: to whom.
-        test: fraction held out; None for the fraction of the source, 0.2 for a pool.
-        valid: the same for validation; 0 for a pool.
+        held: to whom; for a federation the rows of each split.
+        test: fraction held out, 0.2 by default; None for a federation.
+        valid: the same for validation, 0 by default.
         seed: of the cut.
         truth: what was done.
         keep: what an earlier step said of rows that still holds.
 
     Raises:
-        ValueError: fractions that are neither given nor known.
+        ValueError: fractions for a federation: its rows stay in the split that they are in, so that nobody is
+            tested on what somebody has trained on before.
     """
     before = source.federation
     if before is None:
+        assert not isinstance(held, Parts)
         test, valid = 0.2 if test is None else test, 0.0 if valid is None else valid
         return partition(source.pool, held, test=test, valid=valid, seed=seed, truth=truth)
+    for name, share in (("test", test), ("valid", valid)):
+        require(
+            share is None,
+            f"{name} must be left out for a Federation, got {share}: its rows stay in the split that they "
+            "are in",
+        )
+    assert isinstance(held, Parts)
     told = {name: value for name, value in before.truth.items() if name not in STALE or name in keep}
-    cut = before.truth.get("cut")
-    require(
-        cut is not None or (test is not None and valid is not None),
-        "test and valid must be given for this Federation, got None: its splits were brought by its maker, and "
-        "dealing rows anew cuts them anew",
-    )
-    if cut is not None:
-        known_valid, known_test = (round(float(share), 6) for share in np.asarray(cut))
-        test, valid = known_test if test is None else test, known_valid if valid is None else valid
-    return partition(
-        source.pool,
-        held,
-        test=test or 0.0,
-        valid=valid or 0.0,
-        seed=seed,
-        truth={**told, **truth},
-        transforms=before.transforms,
-    )
+    sizes = size_truth(np.sum([part.size for part in held], axis=0))
+    return assemble(source.pool, *held, truth={**told, **truth, **sizes}, transforms=before.transforms)

@@ -16,7 +16,7 @@ from fedjax_het.heterogeneity.source import Source
 __all__ = ["appearance", "fitted", "moved", "named", "rounded", "strata_of", "tilted"]
 
 
-PASSES = 200
+PASSES = 2000
 """Of proportional fitting, at most."""
 
 

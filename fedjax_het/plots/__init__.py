@@ -16,6 +16,7 @@ from fedjax_het.plots.relabelling import label_map
 from fedjax_het.plots.samples import sample_images
 from fedjax_het.plots.scatter import sample_rows
 from fedjax_het.plots.style import save, styled
+from fedjax_het.plots.vocabulary import token_distribution
 
 __all__ = [
     "client_distribution",
@@ -36,4 +37,5 @@ __all__ = [
     "sample_rows",
     "save",
     "styled",
+    "token_distribution",
 ]

@@ -22,6 +22,7 @@ __all__ = ["client_map", "in_the_plane"]
 
 TITLES = {
     "labels": "by labels: P(y)",
+    "tokens": "by tokens: P(token)",
     "features": "by features: P(x)",
     "both": "by features within labels: P(x | y)",
 }
@@ -30,6 +31,7 @@ PRODUCT = "by features times target: P(x, y)"
 
 AXES = {
     "labels": "Hellinger distance",
+    "tokens": "Hellinger distance",
     "features": "standard deviations of a row",
     "both": "standard deviations of a row",
 }
@@ -54,7 +56,8 @@ def client_map(
 ) -> Figure:
     """Clients in the plane, near each other if they are alike; within the ring they differ by chance only.
 
-    by="labels" is classical scaling of the Hellinger distances of label shares; by="features" the plane of the
+    by="labels" is classical scaling of the Hellinger distances of label shares, by="tokens" of the shares of
+    tokens in the targets; by="features" the plane of the
     means of a client's rows; by="both" that of the means of its rows within each label. Label skew shows in
     the first (and in the second, since other classes look different), a feature shift in the last two,
     exchanged labels in the last alone. The plane is that of the two leading principal components of the
@@ -63,7 +66,7 @@ def client_map(
     Args:
         federation: at least two clients with rows. Without labels "both" looks at the product of features and
             target, for a target of one number.
-        by: "labels", "features" or "both"; by default all that apply, side by side.
+        by: "labels", "tokens", "features" or "both"; by default all that apply, side by side.
         colour: "cluster" (latent), "class" (the largest), "size", or a number of `truth` such as "angle"; by
             default the first of cluster, such a number, class and size that there is.
         split: "train", "valid" or "test".
@@ -89,7 +92,7 @@ def client_map(
         kinds = [by]
     require(
         len(kinds) > 0,
-        f"federation must hold labels or numbers as features, got task {federation.spec.pool.task!r} of "
+        f"federation must hold labels, tokens or numbers as features, got task {federation.spec.pool.task!r} of "
         f"{federation.spec.pool.name!r}: draw client_sizes",
     )
     what, values, grouped = _colours(federation, colour, holders, split, phase)

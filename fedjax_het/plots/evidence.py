@@ -1,6 +1,6 @@
-"""What tells clients apart, as vectors: label shares, means of features, means of features within labels.
+"""What tells clients apart, as vectors: shares of labels or tokens, means of features, also within labels.
 
-Each comes with what clients of the same sizes would show if rows had been dealt at random: for labels such a
+Each comes with what clients of the same sizes would show if rows had been dealt at random: for shares such a
 deal itself, for means normal draws of the same covariance, to which they tend.
 """
 
@@ -21,12 +21,13 @@ from fedjax_het.heterogeneity.counts import label_counts, labelled, row_chunk, s
 from fedjax_het.heterogeneity.null import dealt
 from fedjax_het.plots.directions import leading, standardised
 from fedjax_het.plots.seen import flat, taken
+from fedjax_het.plots.tokens import tokenised, usage
 from fedjax_het.split import generator
 from fedjax_het.typing import Array
 
 __all__ = ["KINDS", "Evidence", "applies", "evidence"]
 
-KINDS = ("labels", "features", "both")
+KINDS = ("labels", "tokens", "features", "both")
 
 COMPONENTS = 16
 """Directions of the features that are looked at, at most."""
@@ -62,6 +63,8 @@ def applies(federation: Federation, kind: str) -> bool:
     spec = federation.spec.pool
     if kind == "labels":
         return labelled(federation) and (spec.num_classes or 0) > 1
+    if kind == "tokens":
+        return tokenised(federation)
     if spec.task == "tokens" or int(np.prod(spec.feature_shape)) < 1:
         return False
     if kind == "features":
@@ -77,7 +80,8 @@ def evidence(
 ) -> list[Evidence]:
     """Vectors of the clients that hold rows, one Evidence a kind.
 
-    labels: sqrt(P_k / 2), whose Euclidean distance is Hellinger's. features: means of a client's rows along the
+    labels: sqrt(P_k / 2), whose Euclidean distance is Hellinger's. tokens: the same of the tokens in a client's
+    targets; the random deal is one of whole rows. features: means of a client's rows along the
     leading principal components of all rows, in units of the rows' total standard deviation. both: for every
     class the same mean over a client's rows of it, less that of all clients, shrunk by n_kc / (n_kc + v), v the
     variance of rows over that of the clients' true means; in a regression the means of (x - m)(y - m').
@@ -100,8 +104,11 @@ def evidence(
     for kind in kinds:
         if kind == "labels":
             counts = label_counts(federation, split=split, phase=phase)[holders]
-            drawn = dealt(rng, counts.sum(0), counts.sum(1))
-            told.append(Evidence(*(np.sqrt(each / each.sum(1, keepdims=True) / 2) for each in (counts, drawn))))
+            told.append(_shares(counts, dealt(rng, counts.sum(0), counts.sum(1))))
+            continue
+        if kind == "tokens":
+            used = usage(federation, split=split, phase=phase)
+            told.append(_shares(used.counts[holders], used.chance[holders]))
             continue
         product = kind == "both" and not by_class
         if product not in moments:
@@ -116,6 +123,11 @@ def evidence(
             total, outer = total[..., :width], outer[:width, :width]
         told.append(_means(count, total, outer, rng, shrink=kind == "both"))
     return told
+
+
+def _shares(*counts: np.ndarray) -> Evidence:
+    """Roots of half the shares, of counts [n, K] and of those after a random deal."""
+    return Evidence(*(np.sqrt(each / each.sum(1, keepdims=True) / 2) for each in counts))
 
 
 def _means(

@@ -14,6 +14,8 @@ from fedjax_het.plots.relabelling import label_map
 from fedjax_het.plots.samples import sample_images
 from fedjax_het.plots.scatter import sample_rows
 from fedjax_het.plots.seen import labels_of_rows
+from fedjax_het.plots.tokens import tokenised
+from fedjax_het.plots.vocabulary import token_distribution
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +30,8 @@ def pictures(federation: Federation, *, split: str = "train", phase: int = 0) ->
     |---|---|
     | client_sizes | always |
     | label_distribution | rows have one label each |
-    | client_map | two clients with rows, of labels or of numbers |
+    | token_distribution | rows are tokens |
+    | client_map | two clients with rows, of labels, tokens or numbers |
     | sample_images | rows are images [H, W] or [H, W, C] |
     | sample_rows | rows are other numbers, more than one |
     | label_map | clients call labels otherwise than the pool does |
@@ -51,6 +54,8 @@ def pictures(federation: Federation, *, split: str = "train", phase: int = 0) ->
     told = {"client_sizes": client_sizes(federation, split=split, phase=phase)}
     if labelled(federation):
         told["label_distribution"] = label_distribution(federation, split=split, phase=phase)
+    if holders and tokenised(federation):
+        told["token_distribution"] = token_distribution(federation, split=split, phase=phase)
     if holders > 1 and any(applies(federation, kind) for kind in KINDS):
         told["client_map"] = client_map(federation, split=split, phase=phase)
     if holders and spec.task != "tokens" and len(spec.feature_shape) in (2, 3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from fedjax_het.check import require, short
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.counts import label_counts, sizes_of
 from fedjax_het.metrics import fairness
-from fedjax_het.plots.order import by_similarity
-from fedjax_het.plots.style import GREY, WIN, canvas, finish, logarithmic, looks, steps, styled
+from fedjax_het.plots.order import side_by_side
+from fedjax_het.plots.strip import strip
+from fedjax_het.plots.style import GREY, WIN, canvas, finish, logarithmic, steps, styled
 from fedjax_het.plots.truth import clusters_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def label_distribution(federation: Federation | np.ndarray, *, split: str = "tra
         phase: of a federation that changes over time.
 
     Returns:
-        A matplotlib Figure. In the heat map alike clients are neighbours. Latent clusters, where there are
-        any, stand side by side under a strip that names them.
+        A matplotlib Figure. Alike clients are neighbours. Latent clusters, where there are any, stand side by
+        side under a strip that names them. Clients without rows are on the right.
 
     Raises:
         TypeError: neither a Federation nor an array.
@@ -148,11 +148,15 @@ def _phase(federation: Any, phase: int) -> str:
     return f" Phase {phase} of {many}." if many > 1 else ""
 
 
+def _beside(what: str, cluster: np.ndarray | None) -> str:
+    return f"{what}, alike ones side by side" + ("" if cluster is None else " within their cluster")
+
+
 def _bubbles(
     figure: Figure, axes: Axes, counts: np.ndarray, total: np.ndarray, cluster: np.ndarray | None
 ) -> str:
     """A circle a client and class, its area in proportion to the rows."""
-    order = np.arange(len(counts)) if cluster is None else np.argsort(cluster, kind="stable")
+    order = side_by_side(counts / np.maximum(total, 1e-30)[:, None], total, cluster)
     client, label = np.nonzero(counts[order])
     rows = counts[order][client, label]
     largest = max(float(counts.max()), 1.0)
@@ -162,11 +166,12 @@ def _bubbles(
     axes.set_xlim(-0.7, len(counts) - 0.3)
     axes.set_ylim(-0.7, counts.shape[1] - 0.3)
     axes.set_xticks(range(len(counts)), [str(i) for i in order], fontsize=9 if len(counts) <= 25 else 7)
-    axes.set_xlabel("client")
+    axes.set_xlabel(_beside("client", cluster))
     empty = int((total == 0).sum())
     words = f"Area: rows of the class; the largest circle is {_many(largest)} rows."
-    words += f" {empty} clients hold none." if empty else ""
-    return words + ("" if cluster is None else _strip(axes, cluster[order], -0.5, len(counts) - 0.5))
+    words += f" {empty} clients hold none and are on the right." if empty else ""
+    held = len(counts) - empty
+    return words + ("" if cluster is None else strip(axes, cluster[order[:held]], -0.5, held - 0.5))
 
 
 def _heat_map(
@@ -176,13 +181,7 @@ def _heat_map(
     from matplotlib.ticker import PercentFormatter
 
     share = counts / np.maximum(total, 1e-30)[:, None]
-    group = np.zeros(len(share), int) if cluster is None else cluster
-    # clients without rows have no labels to be alike in: they come last
-    group = np.where(total > 0, group, group.max() + 1)
-    order = np.lexsort((-share.max(1), share.argmax(1), group))
-    if len(order) > COLUMNS:
-        order = order[np.linspace(0, len(order) - 1, COLUMNS).round().astype(int)]
-    order = order[by_similarity(share[order], group[order])]
+    order = side_by_side(share, total, cluster, COLUMNS)
     image = axes.imshow(
         share[order].T, aspect="auto", origin="lower", interpolation="nearest", vmin=0, vmax=1,
         extent=(0.5, len(counts) + 0.5, -0.5, counts.shape[1] - 0.5),
@@ -191,40 +190,14 @@ def _heat_map(
     bar.set_label("share of the client's rows")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     axes.grid(visible=False)
-    axes.set_xlabel("clients, alike ones side by side" + ("" if cluster is None else " within their cluster"))
+    axes.set_xlabel(_beside("clients", cluster))
     few = f" {COLUMNS:,} of them are drawn." if len(counts) > COLUMNS else ""
     few += f" {int((total == 0).sum())} hold none and are on the right." if (total == 0).any() else ""
     words = f"A column is a client.{few}"
     if cluster is None:
         return words
     held = order[total[order] > 0]
-    return words + _strip(axes, cluster[held], 0.5, 0.5 + len(counts) * len(held) / len(order))
-
-
-def _strip(axes: Axes, cluster: np.ndarray, begin: float, end: float) -> str:
-    """Coloured pieces above the axes from `begin` to `end`: the latent cluster of each column, in order."""
-    from matplotlib.patches import Rectangle
-
-    if not len(cluster):
-        return ""
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(cluster)) + 1, [len(cluster)]])
-    style = looks(len(edges))
-    for number, (first, last) in enumerate(itertools.pairwise(edges)):
-        left, right = (begin + (end - begin) * place / len(cluster) for place in (first, last))
-        across = axes.get_xaxis_transform()
-        axes.add_patch(
-            Rectangle(
-                (left, 1.012), right - left, 0.03, transform=across, clip_on=False, linewidth=0,
-                color=style[number]["color"],
-            )
-        )  # fmt: skip
-        if len(edges) <= 25:
-            axes.text(
-                (left + right) / 2, 1.05, str(cluster[first]), transform=across, ha="center", va="bottom",
-                fontsize=8,
-            )  # fmt: skip
-    axes.text(-0.01, 1.05, "cluster", transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=GREY)
-    return " The strip above shows latent clusters."
+    return words + strip(axes, cluster[held], 0.5, 0.5 + len(counts) * len(held) / len(order))
 
 
 def _levels(axes: Axes, mean: float, median: float, clients: int) -> None:

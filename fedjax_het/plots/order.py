@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["by_similarity"]
+__all__ = ["by_similarity", "side_by_side"]
 
 
 def by_similarity(shares: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
@@ -22,6 +22,27 @@ def by_similarity(shares: np.ndarray, group: np.ndarray | None = None) -> np.nda
     group = np.zeros(len(shares), int) if group is None else group
     members = [np.flatnonzero(group == one) for one in np.unique(group)]
     return np.concatenate([member[_leaves(shares[member])] for member in members])
+
+
+def side_by_side(
+    shares: np.ndarray, total: np.ndarray, cluster: np.ndarray | None = None, most: int | None = None
+) -> np.ndarray:
+    """The clients from left to right, int [n]: cluster by cluster, alike ones next to each other.
+
+    Clients without rows have nothing to be alike in: they come last.
+
+    Args:
+        shares: of each class or token in a client's, float [N, K].
+        total: what each client holds, [N].
+        cluster: of each client, int [N]; None for none.
+        most: clients that are kept; of more, evenly spaced ones of each cluster, by their most frequent class.
+    """
+    group = np.zeros(len(shares), int) if cluster is None else cluster
+    group = np.where(total > 0, group, group.max() + 1)
+    order = np.lexsort((-shares.max(1), shares.argmax(1), group))
+    if most is not None and len(order) > most:
+        order = order[np.linspace(0, len(order) - 1, most).round().astype(int)]
+    return order[by_similarity(shares[order], group[order])]
 
 
 def _leaves(shares: np.ndarray) -> np.ndarray:

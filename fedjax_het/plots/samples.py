@@ -25,6 +25,9 @@ CLIENTS = 16
 
 WORDS = {"train": "training", "valid": "validation", "test": "test"}
 
+SLACK = 1e-6
+"""How far beyond the ends of the pool rounding may lead."""
+
 COLUMNS = 10
 """Images of a client, at most."""
 
@@ -50,7 +53,8 @@ def sample_images(
 
     Returns:
         A matplotlib Figure. Images are grey, or in colours where they have three channels; of other numbers
-        of channels the mean is shown.
+        of channels the mean is shown. Black and white are the ends of the pool, before any transform, in all
+        images: what lies beyond is cut.
 
     Raises:
         TypeError: not a Federation, clients or classes that are not whole numbers.
@@ -72,7 +76,8 @@ def sample_images(
             height=1.5 + cell * height / width * len(ids),
         )
         mosaic, step = _mosaic(x)
-        low, high = min(0.0, float(np.nanmin(x))), max(float(np.nanmax(x)), 1e-9)
+        low, high = _range(federation)
+        outside = float(np.mean((x < low - SLACK) | (x > high + SLACK), where=~np.isnan(x)))
         if mosaic.ndim == 3:
             mosaic = np.where(np.isnan(mosaic), 1, np.clip((mosaic - low) / (high - low), 0, 1))
         axes.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
@@ -90,6 +95,11 @@ def sample_images(
             axes.xaxis.set_label_position("top")
             axes.set_xlabel("class, as the client has it")
             caption += " Where a place is empty it holds no image of the class." if (position < 0).any() else ""
+        if outside:
+            caption += (
+                f" Black is {low:.3g} or less, white {high:.3g} or more: the ends of the pool, which "
+                f"{100 * outside:.2g} % of the values lie beyond."
+            )
         caption += f" Phase {phase} of {federation.spec.phases}." if federation.spec.phases > 1 else ""
         return finish(figure, caption)
 
@@ -134,6 +144,13 @@ def _places(
         found = np.take_along_axis(is_one, first, 1)
         position[:, column * times : column * times + first.shape[1]] = np.where(found, first, -1)
     return position, [str(one) for one in chosen for _ in range(times)]
+
+
+def _range(federation: Federation) -> tuple[float, float]:
+    """What is black and what is white: the ends of the whole pool after scaling, no matter what clients add."""
+    scale = 1.0 if federation.spec.pool.scale is None else federation.spec.pool.scale
+    low, high = (float(end) * scale for end in (federation.x.min(), federation.x.max()))
+    return min(0.0, low), max(high, 1e-9)
 
 
 def _grey(x: np.ndarray) -> np.ndarray:

@@ -47,8 +47,10 @@ def labels_of_rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(client, label in the pool, label after all transforms) of every row that a client holds, int [R].
 
+    Of tokens the labels are all targets of a row, [R, ...].
+
     Args:
-        federation: of labelled rows.
+        federation: of labelled rows, or of tokens.
         split: "train", "valid" or "test".
         phase: of a federation that changes over time.
         pad: rows that the compiled program takes at least, so that one does for several phases.

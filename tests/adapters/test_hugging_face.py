@@ -114,6 +114,13 @@ def test_a_class_may_be_a_number_to_predict():
     assert names.labels == () and federation.y.dtype == np.float32
 
 
+def test_labels_below_0_are_refused_with_dataset_and_client():
+    sound = Dataset.from_dict({"who": ["a", "b"], "x": [[1.0], [2.0]], "y": [0, 1]})
+    bad = Dataset.from_dict({"who": ["a", "b"], "x": [[1.0], [2.0]], "y": [0, -1]})
+    with pytest.raises(ValueError, match=r"^the test dataset: client 'b' must have labels >= 0, got -1: "):
+        from_hugging_face(sound, bad, client="who", x="x", y="y")
+
+
 def test_tokens():
     held = columns()
     federation, _ = from_hugging_face(made(), client="age", x="tokens", y="tokens", task="tokens")

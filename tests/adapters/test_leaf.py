@@ -269,6 +269,11 @@ BAD = {
         ValueError,
         ": user 'u' must have whole numbers for labels, got [0.5]",
     ),
+    "huge labels": (
+        rows([[1.0]], [1e300]),
+        ValueError,
+        ": user 'u' must have whole numbers for labels, got [1.e+300]",
+    ),
     "nan labels": (
         rows([[1.0]], [float("nan")]),
         ValueError,
@@ -321,16 +326,156 @@ def test_other_users_in_the_test_files_are_refused(tmp_path):
 
 def test_users_of_different_features_are_refused(tmp_path):
     users = {"a": {"x": [[1.0]], "y": [0]}, "b": {"x": [[1.0, 2.0]], "y": [0]}}
-    with pytest.raises(ValueError, match=re.escape("client 'b' train: x must have rows of shape (1,)")):
-        from_leaf(write(tmp_path / "a.json", users))
+    refused(write(tmp_path / "a.json", users), "b", "x must have rows of shape (1,) as client 'a' train has")
+    for user, held in users.items():
+        write(tmp_path / "run" / f"{user}.json", {user: held})
+    path = tmp_path / "run" / "b.json"
+    with pytest.raises(ValueError, match=re.escape(f"{path}: user 'b': x must have rows of shape (1,)")):
+        from_leaf(tmp_path / "run")
 
 
-def test_values_that_floats_cannot_hold_are_named(tmp_path):
-    users = {"a": {"x": [[1.0]], "y": [0]}, "b": {"x": [[1e300]], "y": [0]}}
-    with pytest.raises(
-        ValueError, match="client 'b' train: x must be finite as float32, got 1 values that are too"
+def refused(path, user, message, **options):
+    """The message begins with the file and the user."""
+    with pytest.raises(ValueError, match="^" + re.escape(f"{path}: user {user!r}: {message}")):
+        from_leaf(path, **options)
+
+
+def pair(x, y):
+    """A file's users: a sound one, and one who is not."""
+    return {"a": {"x": [[1.0], [2.0]], "y": [0, 1]}, "b": {"x": x, "y": y}}
+
+
+# x and y of the second user, what the message says after file and user, options
+UNSOUND = {
+    "nan": (
+        [[1.0], [float("nan")]],
+        [0, 1],
+        "x must be finite, got 1 NaN or infinite values, the first in row 1",
+    ),
+    "infinite": ([[float("-inf")]], [0], "x must be finite, got 1 NaN or infinite values"),
+    "too large": ([[1e300]], [0], "x must be finite as float32, got 1 values that are too large"),
+    "width": ([[1.0, 2.0]], [0], "x must have rows of shape (1,) as client 'a' train has, got (2,)"),
+    "width of y": ([[1.0]], [[0, 1]], "y must have rows of shape () as client 'a' train has, got (2,)"),
+    "label above": ([[1.0]], [2], "y must hold labels in 0..1, got 2..2", {"num_classes": 2}),
+    "large label": ([[1.0]], [2**31], "y must hold labels that int32 can hold, got 2147483648"),
+    "target": ([[1.0]], [float("nan")], "y must be finite, got 1 NaN", {"task": "regression"}),
+}
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_unsound_numbers_are_refused_with_file_and_user(case, tmp_path):
+    x, y, message, *options = UNSOUND[case]
+    refused(write(tmp_path / "a.json", pair(x, y)), "b", message, **(options[0] if options else {}))
+
+
+@pytest.mark.parametrize("users", [{"b"}, {"a", "b"}])
+@pytest.mark.parametrize("label", [-1, -1.0])
+def test_labels_below_0_are_refused(label, users, tmp_path):
+    held = {user: pair([[1.0]], [label])[user] for user in sorted(users)}
+    path = write(tmp_path / "a.json", held)
+    for options in ({}, {"num_classes": 2}):
+        with pytest.raises(
+            ValueError, match="^" + re.escape(f"{path}: user 'b' must have labels >= 0, got -1: ")
+        ):
+            from_leaf(path, **options)
+
+
+def test_tokens_below_0_are_refused(tmp_path):
+    path = write(tmp_path / "a.json", {"u": {"x": [[3, -2]], "y": [1]}})
+    with pytest.raises(ValueError, match=re.escape(f"{path}: user 'u' must have tokens >= 0, got -2: ")):
+        from_leaf(path, task="tokens")
+
+
+def test_tokens_that_are_floats_are_refused(tmp_path):
+    """The user who has them is named, not the first whose numbers would be cast for their sake."""
+    path = write(tmp_path / "a.json", {"t": {"x": [[3]], "y": [1]}, "u": {"x": [[0.5]], "y": [1]}})
+    with pytest.raises(ValueError, match=re.escape(f"{path}: user 'u' must have whole numbers for tokens")):
+        from_leaf(path, task="tokens")
+
+
+def test_targets_below_0_are_welcome(tmp_path):
+    path = write(tmp_path / "a.json", {"u": {"x": [[3], [4]], "y": [-1, -2.5]}})
+    federation, _ = from_leaf(path, test=0, task="regression")
+    np.testing.assert_array_equal(federation.y, [-1, -2.5])
+
+
+def test_the_test_file_is_named_where_it_is_the_unsound_one(tmp_path):
+    train, test = write(tmp_path / "a.json", pair([[1.0]], [0])), tmp_path / "b.json"
+    for held, message in (
+        ({"x": [[float("nan")]], "y": [0]}, "user 'b': x must be finite"),
+        ({"x": [[1.0, 2.0]], "y": [0]}, "user 'b': x must have rows of shape (1,)"),
+        ({"x": [[1.0]], "y": [-3]}, "user 'b' must have labels >= 0, got -3"),
     ):
-        from_leaf(write(tmp_path / "a.json", users))
+        write(test, {"b": held})
+        with pytest.raises(ValueError, match="^" + re.escape(f"{test}: {message}")):
+            from_leaf(train, test)
+
+
+def test_an_option_is_not_blamed_on_a_file(tmp_path):
+    path = write(tmp_path / "a.json", pair([[1.0]], [0]))
+    with pytest.raises(ValueError, match="num_classes must be >= 1, got 0") as caught:
+        from_leaf(path, num_classes=0)
+    assert str(path) not in str(caught.value)
+
+
+USER = '{"x": [[1.0]], "y": [0]}'
+
+# text of a file, what the message says after the file
+TWICE = {
+    "user": (
+        f'{{"users": ["v", "u"], "user_data": {{"v": {USER}, "u": {USER}, "u": {USER}}}}}',
+        ": user 'u' must be once in user_data, got it twice",
+    ),
+    "list of a user": (
+        '{"users": ["u"], "user_data": {"u": {"x": [[1.0]], "y": [1], "y": [0]}}}',
+        ": user 'u' must have each list once, got 'y' twice",
+    ),
+    "part": (
+        f'{{"users": ["u"], "user_data": {{"u": {USER}}}, "user_data": {{"u": {USER}}}}}',
+        " must hold each part once, got 'user_data' twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_what_is_given_twice_is_refused(case, tmp_path):
+    text, message = TWICE[case]
+    path = tmp_path / "twice.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="^" + re.escape(f"{path}{message}")):
+        from_leaf(path)
+
+
+def test_entries_that_cannot_be_encoded_are_named(tmp_path):
+    path = write(tmp_path / "a.json", {"u": {"x": ["ab", "a?"], "y": ["a", "b"]}})
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"{path}: user 'u' must have entries that encode can turn into numbers for x, got ")
+        + "ValueError: .* for 'a\\?' in row 1: ",
+    ):
+        from_leaf(path, encode=lambda line: ["ab".index(letter) for letter in line], encode_label="ab".index)
+    with pytest.raises(
+        ValueError, match=r"user 'u' must have entries that encode_label .* for y, got KeyError: 'b'"
+    ):
+        from_leaf(path, encode=len, encode_label={"a": 0}.__getitem__)
+
+
+def test_nobody_to_train_on_is_refused(tmp_path):
+    path = write(tmp_path / "none.json", {})
+    with pytest.raises(ValueError, match=re.escape(f"{path} must list users to train on, got none")):
+        from_leaf(path)
+    path = write(tmp_path / "empty.json", images((0, 0, 0)))
+    with pytest.raises(
+        ValueError, match=re.escape(f"train must hold rows, got none for the users of {path}: ")
+    ):
+        from_leaf(path)
+
+
+def test_a_file_nested_too_deeply_is_refused(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=re.escape(f"{path} must be JSON, got ")):
+        from_leaf(path)
 
 
 def test_nothing_there(tmp_path):

@@ -139,6 +139,75 @@ def test_an_array_for_a_client_is_refused(tmp_path):
         from_tff_hdf5(path)
 
 
+# fields of the second client, what the message says after file and client, options
+UNSOUND = {
+    "nan": ({"pixels": np.full((2, 3), np.nan, np.float32)}, ": x must be finite, got 6 NaN", {}),
+    "label below 0": ({"label": np.array([0, -1], np.int32)}, " must have labels >= 0, got -1: ", {}),
+    "label above": ({"label": np.array([0, 7])}, ": y must hold labels in 0..4, got 0..7", {"num_classes": 5}),
+    "width": ({"pixels": np.zeros((2, 4), np.float32)}, ": x must have rows of shape (3,) as client 'f0'", {}),
+    "type": ({"pixels": np.zeros((2, 3), np.uint8)}, ": x must have dtype float32 as client 'f0'", {}),
+    "float labels": ({"label": np.zeros(2, np.float32)}, ": y must hold integer labels for task", {}),
+}
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_unsound_numbers_are_refused_with_file_and_client(case, tmp_path):
+    changed, message, options = UNSOUND[case]
+    path = write(tmp_path / "bad.h5", client() | {"f1": client()["f0"] | changed})
+    with pytest.raises((TypeError, ValueError), match="^" + re.escape(f"{path}: client 'f1'{message}")):
+        from_tff_hdf5(path, **options)
+    sound = write(tmp_path / "train.h5", client() | {"f1": client()["f0"]})
+    with pytest.raises((TypeError, ValueError), match="^" + re.escape(f"{path}: client 'f1'{message}")):
+        from_tff_hdf5(sound, path, **options)
+
+
+def test_clients_without_rows_are_refused(tmp_path):
+    path = write(tmp_path / "empty.h5", digits({"a": 0, "b": 0}))
+    with pytest.raises(
+        ValueError, match=re.escape(f"train must hold rows, got none for the clients of {path}: ")
+    ):
+        from_tff_hdf5(path)
+
+
+def test_a_broken_link_is_refused(tmp_path):
+    path = write(tmp_path / "links.h5", client())
+    with h5py.File(path, "a") as file:
+        file["examples/f0/image"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: client 'f0': field 'image' must hold data, got a broken link")
+    ):
+        from_tff_hdf5(path, x="image")
+    with h5py.File(path, "a") as file:
+        file["examples/f1"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(ValueError, match=re.escape(f"{path}: client 'f1': x must be one of the names")):
+        from_tff_hdf5(path)
+
+
+def test_a_type_for_a_field_is_refused(tmp_path):
+    path = write(tmp_path / "type.h5", client())
+    with h5py.File(path, "a") as file:
+        file["examples/f0/kind"] = np.dtype(np.float32)
+    with pytest.raises(TypeError, match=re.escape(f"{path}: client 'f0': field 'kind' must hold numbers")):
+        from_tff_hdf5(path, x="kind")
+
+
+def test_damaged_data_are_refused(tmp_path):
+    """A compressed field with bytes overwritten: the file opens, the field does not."""
+    path = write(tmp_path / "damaged.h5", client())
+    with h5py.File(path, "a") as file:
+        field = file["examples/f0"].create_dataset(
+            "image", data=np.arange(2000.0).reshape(2, -1), compression="gzip"
+        )
+        start = field.id.get_chunk_info(0).byte_offset
+    held = bytearray(path.read_bytes())
+    held[start + 20 : start + 60] = bytes(40)
+    path.write_bytes(held)
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: client 'f0': field 'image' must be readable, got ")
+    ):
+        from_tff_hdf5(path, x="image")
+
+
 def test_foreign_files_are_refused(tmp_path):
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:

@@ -117,7 +117,7 @@ def test_client_accuracy_is_the_class_reweighted_one(study, result):
     x, y = np.asarray(federation.x)[rows], np.asarray(federation.y)[rows]
     predicted = np.asarray(algorithm.predict(algorithm.consensus(state.server), x)).argmax(-1)
     by_class = np.array([(predicted[y == c] == c).mean() for c in range(10)])
-    expected = np.asarray(federation.truth["proportions"]) @ by_class
+    expected = np.asarray(federation.truth["held"]) @ by_class
     line = next(line for line in result.lines if line.name == "fedavg")
     np.testing.assert_allclose(line.clients[1], expected, atol=1e-6)
     np.testing.assert_allclose(line.mean[1], expected.mean(), atol=1e-6)

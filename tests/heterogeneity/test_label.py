@@ -48,9 +48,7 @@ def test_ends_and_keeps_its_promises(data):
     count = np.stack(
         [np.bincount(labels[part], minlength=classes) for part in (np.array(p, int) for p in mine)]
     )
-    np.testing.assert_allclose(
-        federation.truth["proportions"], count / np.maximum(sizes, 1)[:, None], rtol=1e-6
-    )
+    np.testing.assert_allclose(federation.truth["held"], count / np.maximum(sizes, 1)[:, None], rtol=1e-6)
     drawn = np.asarray(federation.truth["drawn"])
     assert np.all(drawn >= 0)
     present = np.bincount(labels, minlength=classes) > 0
@@ -66,9 +64,7 @@ def test_counts_are_the_draw_rounded():
 def test_alpha_says_how_much_skew():
     source = labelled(np.arange(4000) % 10)
     largest = [
-        np.asarray(
-            label.dirichlet(source, clients=20, alpha=alpha, seed=0, min_size=5).truth["proportions"]
-        ).max(1)
+        np.asarray(label.dirichlet(source, clients=20, alpha=alpha, seed=0, min_size=5).truth["held"]).max(1)
         for alpha in (1e-3, 0.1, 1.0, 100.0, 1e6)
     ]
     means = [values.mean() for values in largest]
@@ -103,9 +99,7 @@ def test_renaming_the_classes_renames_the_result(least):
     for split in SPLITS:
         for a, b in zip(jax.tree.leaves(one.rows(split)), jax.tree.leaves(two.rows(split))):
             np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(
-        np.asarray(one.truth["proportions"])[:, :5], np.asarray(two.truth["proportions"])[:, names]
-    )
+    np.testing.assert_array_equal(np.asarray(one.truth["held"])[:, :5], np.asarray(two.truth["held"])[:, names])
 
 
 def test_a_minimum_takes_from_the_largest_only():
@@ -117,7 +111,7 @@ def test_a_minimum_takes_from_the_largest_only():
     level = after[after < before].min()
     assert np.all(before[after < before] > level) and np.all(after <= max(level + 1, 20))
     between = (before >= 20) & (before <= level)
-    mix = [np.asarray(f.truth["proportions"]) for f in (free, least)]
+    mix = [np.asarray(f.truth["held"]) for f in (free, least)]
     np.testing.assert_array_equal(mix[0][between], mix[1][between])
     givers = after < before
     assert np.abs(mix[0] - mix[1])[givers].max() < 1 / level

@@ -119,6 +119,26 @@ def test_iid_federations_lie_in_their_bands(seed, which):
         assert bands[name].holds(skew(parts[which], distance)), (name, bands[name])
 
 
+@pytest.mark.parametrize(
+    ("clients", "rows", "test", "valid", "which"),
+    [
+        (60, 1800, 0.5, 0.1, 0),
+        (60, 1800, 0.5, 0.0, 2),
+        (1000, 60_000, 0.25, 0.0, 0),
+        (300, 18_000, 0.5, 0.1, 0),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_small_shares_are_rounded_as_they_are_cut(clients, rows, test, valid, which, seed):
+    """Where most of a client's shares of a label are fractions, how ties are broken decides what is held out."""
+    y = np.random.default_rng(seed).permutation(rows) % 10
+    federation = iid(fh.pool(np.ones((rows, 1)), y), clients=clients, seed=seed, test=test, valid=valid)
+    parts = parts_of(federation)
+    bands = iid_bands(parts[which], parts=parts, which=which, draws=1999, level=0.999, seed=seed)
+    for name, distance in LABEL_MEASURES.items():
+        assert bands[name].holds(skew(parts[which], distance)), (name, bands[name])
+
+
 def test_a_cut_by_label_is_evener_than_a_deal_of_as_many_rows():
     federation = iid(fh.datasets.digits(), clients=20, test=0.4)
     parts = parts_of(federation)

@@ -98,27 +98,49 @@ def test_renaming_the_labels_renames_the_result(name, seed):
         np.testing.assert_array_equal(a, b)
     for split in SPLITS:
         np.testing.assert_array_equal(one.rows(split).index, two.rows(split).index)
-    for entry in ("proportions", "drawn", "classes"):
+    for entry in ("proportions", "drawn", "classes", "held"):
         if entry in one.truth:
             np.testing.assert_array_equal(
                 np.asarray(one.truth[entry])[:, :5], np.asarray(two.truth[entry])[:, names]
             )
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "iid"])
-def test_a_federation_keeps_its_clients_and_its_rows(name):
+def of_federations(name):
+    """The partitioner without what says something of pools alone."""
+    step = ALL[name]
+    size = name in ("power law", "log normal", "dirichlet sizes")
+    return partial(
+        step.func, **{key: value for key, value in step.keywords.items() if size or key != "min_size"}
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("iid", "balanced")])
+def test_a_federation_keeps_its_clients_its_rows_and_their_splits(name):
     source = labelled(np.arange(400) % 5)
     start = quantity.power_law(source, clients=10, exponent=1.0, seed=2, test=0.25, valid=0.05)
-    again = ALL[name](start, seed=1)
+    again = of_federations(name)(start, seed=1)
     np.testing.assert_array_equal(np.sort(np.concatenate(held(again))), np.arange(400))
-    np.testing.assert_allclose(again.truth["cut"], [0.05, 0.25])
+    assert not all(np.array_equal(a, b) for a, b in zip(held(start), held(again)))
+    for split in SPLITS:  # nobody is tested on what somebody has trained on before
+        before, after = (np.sort(np.asarray(f.rows(split).index)) for f in (start, again))
+        np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(total_sizes(again), again.truth["sizes"])
     if name in ("power law", "log normal", "dirichlet sizes"):
-        np.testing.assert_array_equal(total_sizes(again), again.truth["sizes"])
         assert not np.array_equal(total_sizes(again), total_sizes(start))
+        size, whole = np.asarray(again.test.size[0]), total_sizes(again)
+        assert np.abs(size - 0.25 * whole).max() <= 2 and (np.asarray(again.train.size[0])[whole > 0] > 0).all()
     else:
-        np.testing.assert_array_equal(total_sizes(again), total_sizes(start))
-    size = np.asarray(again.test.size[0])
-    assert np.abs(size - 0.25 * total_sizes(again)).max() <= 1
+        for split in SPLITS:
+            np.testing.assert_array_equal(start.rows(split).size, again.rows(split).size)
+
+
+def test_labels_of_all_splits_follow_a_deal():
+    """What is held out is as skewed as what is trained on."""
+    start = iid(labelled(np.arange(20_000) % 5), clients=10, test=0.3)
+    again = dirichlet_per_client(start, alpha=2.0, seed=1)
+    train, test = (fh.heterogeneity.label_counts(again, split=split) for split in ("train", "test"))
+    share = [count / count.sum(1, keepdims=True) for count in (train, test)]
+    assert np.abs(share[0] - share[1]).max() < 0.01 < 0.3 < share[0].max()
 
 
 def test_per_client_proportions_have_the_moments_of_a_dirichlet():
@@ -209,6 +231,44 @@ def test_proportions_are_met_to_the_row():
     near = proportions(start, proportions=wanted)
     assert total_sizes(near).tolist() == [20, 30, 40]
     assert counts(near)[:, 0].argmax() == 2 and counts(near)[1, 2] > 20
+
+
+def test_truth_says_nothing_that_is_so_no_longer():
+    start = classes(labelled(np.arange(400) % 5), clients=10, per_client=2)
+    np.testing.assert_allclose(
+        start.truth["held"], counts(start) / counts(start).sum(1, keepdims=True), rtol=1e-6
+    )
+    for step in (partial(quantity.log_normal, sigma=1.0), partial(by_feature, alpha=0.5)):
+        assert {"classes", "held"}.isdisjoint(step(start).truth)
+    again = dirichlet(start, alpha=0.5)
+    np.testing.assert_allclose(
+        again.truth["held"], counts(again) / counts(again).sum(1, keepdims=True), rtol=1e-6
+    )
+    assert "classes" not in again.truth
+
+
+def test_bins_are_numbered_by_value():
+    source = labelled(np.arange(200) % 2)
+    federation = by_feature(source, feature=1, bins=5, clients=4)
+    group, value = np.asarray(federation.truth["group"]), np.asarray(source.x)[:, 1]
+    edge = [(value[group == k].min(), value[group == k].max()) for k in range(5)]
+    assert all(a[1] < b[0] for a, b in zip(edge, edge[1:]))
+
+
+def test_skew_grows_as_alpha_falls_until_the_totals_forbid_more():
+    source = labelled(np.random.default_rng(0).permutation(20_000) % 10)
+    for replacement in (False, True):
+        skew = [
+            fh.heterogeneity.MEASURES["js"](
+                dirichlet_per_client(
+                    source, clients=40, alpha=alpha, sizes=500, replacement=replacement, seed=1
+                )
+            )
+            for alpha in (100.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
+        ]
+        free = skew if replacement else skew[:6]
+        assert free == sorted(free)
+        assert min(skew[6:]) > max(skew) - 0.03
 
 
 def test_sizes_follow_their_laws():
@@ -377,9 +437,29 @@ POOL = labelled(np.arange(20) % 2)
             "least must be <= 1, got 2: no value has more",
         ),
         (
-            lambda: dirichlet(fh.from_clients([(np.ones((4, 1)), [0, 1, 0, 1])] * 2), alpha=1.0),
+            lambda: dirichlet(iid(POOL, clients=4), alpha=1.0, test=0.3),
             ValueError,
-            "test and valid must be given for this Federation, got None",
+            "test must be left out for a Federation, got 0.3: its rows stay in the split",
+        ),
+        (
+            lambda: dirichlet(iid(POOL, clients=4), alpha=1.0, min_size=3),
+            ValueError,
+            "min_size must be left out for a Federation, got 3: its clients keep their sizes",
+        ),
+        (
+            lambda: dirichlet(iid(POOL, clients=4), alpha=1.0, balanced=True),
+            ValueError,
+            "balanced must be left out for a Federation, got True",
+        ),
+        (
+            lambda: classes(iid(POOL, clients=4), min_size=3),
+            ValueError,
+            "min_size must be left out for a Federation, got 3",
+        ),
+        (
+            lambda: shards(POOL, clients=21),
+            ValueError,
+            "clients must be <= 20, got 21: there is one row a client",
         ),
     ],
 )

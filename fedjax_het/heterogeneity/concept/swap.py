@@ -19,7 +19,9 @@ def swap(federation: Federation, *, rate: float, clusters: Clusters | None = Non
     """Swap labels in pairs: a client splits the classes into pairs and exchanges each with probability `rate`.
 
     The K // 2 pairs of a client are disjoint and random; with K odd one class at random stays alone. Pairs
-    that are swapped at some rate are swapped at every higher one.
+    that are swapped at some rate are swapped at every higher one. Two clients of different pairs give a label
+    the same name with probability (1 - r)^2 + r^2 / (K - 1), K even: they differ most at r = (K - 1) / K, and
+    a little less where every pair is swapped.
 
     Args:
         federation: one label a row, K classes.

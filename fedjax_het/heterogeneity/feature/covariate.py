@@ -10,9 +10,8 @@ import numpy as np
 from fedjax_het.check import positive_int, require, scalar, short
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal_by
-from fedjax_het.heterogeneity.shares import dirichlet_shares
-from fedjax_het.heterogeneity.source import LABELS, SIZES, result, sizes_of, source_of
-from fedjax_het.heterogeneity.strata import appearance
+from fedjax_het.heterogeneity.shares import log_shares, wishes
+from fedjax_het.heterogeneity.source import LABELS, result, sizes_of, source_of
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -48,12 +47,13 @@ def by_feature(
         alpha: concentration, > 0; small is strong selection.
         sizes: n, N whole numbers, or one for all; by default as equal as possible, or a federation's own.
         seed: of the draws and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
-        The federation; truth: "group", the bin of each row of the pool, int32 [M]; "selection", the Q as
+        The federation; truth: "group", the bin of each row of the pool in the order of
+        their values, int32 [M]; "selection", the Q as
         drawn, float32 [N, G].
 
     Raises:
@@ -94,9 +94,9 @@ def by_cluster(
         alpha: concentration, > 0; small is strong selection.
         sizes: n, N whole numbers, or one for all; by default as equal as possible, or a federation's own.
         seed: of the clusters, of the draws and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation; truth: "group", the cluster of each row of the pool, int32 [M]; "selection", the Q as
@@ -166,13 +166,13 @@ def _selected(
 ) -> Federation:
     """Rows dealt by draws of each client's shares of the groups [M]."""
     alpha = scalar("alpha", alpha, above=0, remedy="small values select strongly, large ones next to nothing")
-    number, found = appearance(group)
+    found, number = np.unique(group, return_inverse=True)
     require(len(found) > 1, "feature must take different values, got one for all rows: take another one")
     count = sizes_of(given, sizes)
     mine = number[given.rows]
     rng = generator(seed, name)
     frequency = np.bincount(mine, minlength=len(found)) / len(mine)
-    shares = dirichlet_shares(rng, alpha * frequency, given.clients)
-    held, _ = deal_by(given, mine, shares, count, rng)
-    truth = {"group": number.astype(np.int32), "selection": shares.astype(np.float32)}
-    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS + SIZES)
+    log = log_shares(rng, alpha * frequency, given.clients)
+    held, _ = deal_by(given, mine, wishes(log), count, rng)
+    truth = {"group": number.astype(np.int32), "selection": np.exp(log).astype(np.float32)}
+    return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=LABELS)

@@ -7,7 +7,7 @@ import numpy as np
 from fedjax_het.check import positive_int, require
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal, deal_by
-from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, source_of
+from fedjax_het.heterogeneity.source import GROUPS, for_pools, result, source_of
 from fedjax_het.heterogeneity.strata import appearance, named, rounded
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -21,7 +21,7 @@ def classes(
     clients: int | None = None,
     per_client: int = 2,
     seed: int = 0,
-    min_size: int = 1,
+    min_size: int | None = None,
     test: float | None = None,
     valid: float | None = None,
 ) -> Federation:
@@ -36,13 +36,14 @@ def classes(
         clients: N, for a pool.
         per_client: s, classes of a client, at most K.
         seed: of the choice, of the rows, and of the cut.
-        min_size: rows that each client of a pool must get, before its cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        min_size: rows that each client of a pool must get, before its cut; 1 by default. Left out for a
+            federation.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
-        The federation; truth: "classes", which a client was given, bool [N, K]; "proportions", the labels
+        The federation; truth: "classes", which a client was given, bool [N, K]; "held", the labels
         that it holds before its cut, float32 [N, K].
 
     Raises:
@@ -61,7 +62,10 @@ def classes(
     label, found = appearance(given.labels)
     many = len(found)
     each = positive_int("per_client", per_client, remedy="it is how many classes a client gets, such as 2")
-    least = positive_int("min_size", min_size, least=0, remedy="0 allows empty clients")
+    if given.federation is not None:
+        for_pools(min_size=min_size)
+    least = 1 if min_size is None else min_size
+    least = positive_int("min_size", least, least=0, remedy="0 allows empty clients")
     require(each <= many, f"per_client must be <= {many}, got {each}: the rows have {many} classes")
     require(
         given.clients * each >= many,
@@ -86,7 +90,7 @@ def classes(
         held, count = deal_by(given, label, exact / exact.sum(1, keepdims=True), given.sizes, rng)
     share = (count / np.maximum(count.sum(1, keepdims=True), 1)).astype(np.float32)
     kinds = given.pool.spec.num_classes or 0
-    truth = {"classes": named(has, found, kinds), "proportions": named(share, found, kinds)}
+    truth = {"classes": named(has, found, kinds), "held": named(share, found, kinds)}
     return result(
         given,
         held,
@@ -94,7 +98,7 @@ def classes(
         valid=valid,
         seed=seed,
         truth=truth,
-        keep=SIZES + GROUPS,
+        keep=GROUPS,
     )
 
 

@@ -8,7 +8,7 @@ from fedjax_het.check import positive_int, require, scalar
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal, deal_by
 from fedjax_het.heterogeneity.shares import dirichlet_shares
-from fedjax_het.heterogeneity.source import GROUPS, SIZES, result, source_of
+from fedjax_het.heterogeneity.source import GROUPS, for_pools, result, source_of
 from fedjax_het.heterogeneity.strata import appearance, moved, named, rounded
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
@@ -22,7 +22,7 @@ def dirichlet(
     clients: int | None = None,
     alpha: float,
     seed: int = 0,
-    min_size: int = 1,
+    min_size: int | None = None,
     balanced: bool = False,
     test: float | None = None,
     valid: float | None = None,
@@ -48,15 +48,16 @@ def dirichlet(
         clients: N, for a pool.
         alpha: concentration, > 0; 0.1 is strong skew, 100 next to none.
         seed: of the draws and of the cut.
-        min_size: rows that each client of a pool holds at least, before its cut into train and test.
+        min_size: rows that each client of a pool holds at least, before its cut into train and test; 1 by
+            default. Left out for a federation, as is `balanced`.
         balanced: whether sizes differ by at most one instead, with moves chosen in the same way.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation; truth: "drawn", the q as float32 [N, K], each column adding up to 1 over clients (0
-        for a class without rows), and "proportions", the labels that each client holds before its cut, float32
+        for a class without rows), and "held", the labels that each client holds before its cut, float32
         [N, K], each row adding up to 1 over classes (0 for an empty client).
 
     Raises:
@@ -75,16 +76,20 @@ def dirichlet(
     """
     given = source_of(source, clients)
     alpha = scalar("alpha", alpha, above=0, remedy="small values skew the labels, large ones even them out")
-    min_size = positive_int("min_size", min_size, least=0, remedy="0 allows empty clients")
     rows, labels = len(given.rows), given.labels
-    if given.sizes is None:
+    if given.federation is None:
+        min_size = 1 if min_size is None else min_size
+        min_size = positive_int("min_size", min_size, least=0, remedy="0 allows empty clients")
         _check_size(given.clients, rows, min_size)
+    else:
+        for_pools(min_size=min_size, balanced=balanced or None)
     label, found = appearance(labels)
     total = np.bincount(label)
     rng = generator(seed, "dirichlet")
     drawn = dirichlet_shares(rng, np.full(given.clients, alpha), len(found)).T
     tie = rng.random(given.clients)
     if given.sizes is None:
+        assert min_size is not None
         table = rounded(drawn.T * total[:, None], total).T
         size = table.sum(1)
         target = _balanced(size, tie) if balanced else _levelled(size, min_size, tie)
@@ -97,7 +102,7 @@ def dirichlet(
     classes = given.pool.spec.num_classes or 0
     truth = {
         "drawn": named(drawn.astype(np.float32), found, classes),
-        "proportions": named(proportions.astype(np.float32), found, classes),
+        "held": named(proportions.astype(np.float32), found, classes),
     }
     return result(
         given,
@@ -106,7 +111,7 @@ def dirichlet(
         valid=valid,
         seed=seed,
         truth=truth,
-        keep=SIZES + GROUPS,
+        keep=GROUPS,
     )
 
 

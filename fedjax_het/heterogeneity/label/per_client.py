@@ -9,10 +9,9 @@ import numpy as np
 from fedjax_het.check import require, scalar
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal_by, draw
-from fedjax_het.heterogeneity.shares import draw_shares
-from fedjax_het.heterogeneity.sizes import size_truth
+from fedjax_het.heterogeneity.shares import draw_shares, log_shares, wishes
 from fedjax_het.heterogeneity.source import GROUPS, result, sizes_of, source_of
-from fedjax_het.heterogeneity.strata import appearance
+from fedjax_het.heterogeneity.strata import appearance, named
 from fedjax_het.pool import Pool
 from fedjax_het.split import generator
 
@@ -39,7 +38,9 @@ def dirichlet_per_client(
     alpha is the sum of the concentrations: over K equally frequent classes Dir(alpha q) is the symmetric
     Dir(alpha / K). Without replacement every row goes to at most one client, and to exactly one if the sizes
     add up to all rows; then what is held differs from P, since the classes' totals are given: it is the table
-    nearest to n_k P_k with these sums. With replacement each client draws its rows independently by P_k.
+    nearest to n_k P_k with these sums. That limits the skew: for alpha so small that clients wish for one
+    class each, not all can have theirs, and still smaller values change little. With replacement each client
+    draws its rows independently by P_k.
 
     Args:
         source: M labelled rows; or a federation, whose rows are dealt anew to the same clients in the same
@@ -50,9 +51,9 @@ def dirichlet_per_client(
         replacement: whether a row may be held by several clients, or twice by one. The copies of one client
             may then land on both sides of its cut.
         seed: of the draws and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation; truth: "proportions", the P as drawn, float32 [N, K]; "sizes", n, int32 [N], and
@@ -77,14 +78,16 @@ def dirichlet_per_client(
     frequency = np.bincount(label) / len(label)
     rng = generator(seed, "dirichlet per client")
     kinds = given.pool.spec.num_classes or 0
-    proportions = draw_shares(rng, alpha * frequency, given.clients, found, kinds)
     if replacement:
         require(
             given.federation is None,
             "replacement must be False for a Federation, got True: its clients share the rows that they hold",
         )
+        proportions = draw_shares(rng, alpha * frequency, given.clients, found, kinds)
         held = draw(label, proportions, found, count, rng)
     else:
-        held, _ = deal_by(given, label, proportions[:, found].astype(np.float64), count, rng)
-    truth = {"proportions": proportions, **size_truth(count)}
+        log = log_shares(rng, alpha * frequency, given.clients)
+        held, _ = deal_by(given, label, wishes(log), count, rng)
+        proportions = named(np.exp(log).astype(np.float32), found, kinds)
+    truth = {"proportions": proportions}
     return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=GROUPS)

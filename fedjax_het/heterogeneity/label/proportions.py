@@ -9,7 +9,6 @@ import numpy as np
 from fedjax_het.check import require, short
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity.deal import deal, deal_by, draw
-from fedjax_het.heterogeneity.sizes import size_truth
 from fedjax_het.heterogeneity.source import GROUPS, result, sizes_of, source_of
 from fedjax_het.heterogeneity.strata import appearance, rounded
 from fedjax_het.pool import Pool
@@ -41,9 +40,9 @@ def proportions(
             out (1000 with replacement), or a federation's own.
         replacement: whether a row may be held by several clients, or twice by one.
         seed: of the rows and of the cut.
-        test: fraction of each client's rows held out for testing, stratified by label; by default 0.2, or as
-            it was in a federation.
-        valid: fraction for validation; by default 0, or as it was.
+        test: fraction of each client's rows held out for testing, stratified by label; 0.2 by default. Left
+            out for a federation, whose rows stay in the split that they are in.
+        valid: the same for validation; 0 by default.
 
     Returns:
         The federation; truth: "proportions", float32 [N, K], "sizes", int32 [N], and "size_alone",
@@ -93,7 +92,7 @@ def proportions(
         held = deal(given.rows, label, table, rng)
     else:
         held, _ = deal_by(given, label, asked, count, rng)
-    truth = {"proportions": asked.astype(np.float32), **size_truth(count)}
+    truth = {"proportions": asked.astype(np.float32)}
     return result(given, held, test=test, valid=valid, seed=seed, truth=truth, keep=GROUPS)
 
 

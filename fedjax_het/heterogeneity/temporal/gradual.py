@@ -48,7 +48,8 @@ def gradual(
             append transforms.
         begin: the last round in which no client has changed, if `spread` is 0.
         end: the first round in which all rows have changed, if `spread` is 0.
-        phases: how many steps the share takes from 0 to 1; there are as many as rounds at most.
+        phases: how many steps the share takes from 0 to 1; at most as many as the largest client has training
+            rows, and there are as many as rounds at most.
         spread: rounds over which the clients' beginnings are spread.
         seed: of the u_k and of the order of the rows; `change` has a seed of its own.
 
@@ -78,6 +79,12 @@ def gradual(
         len(after.transforms) >= len(kept) and all(a is b for a, b in zip(kept, after.transforms)),
         "what change returns must keep the transforms that the federation has, got others: append to "
         "federation.transforms",
+    )
+    most = max(before.spec.capacity[0], after.spec.capacity[0])
+    require(
+        steps <= most,
+        f"phases must be <= {most}, got {steps}: no client has more training rows, so there are no smaller "
+        "steps",
     )
     added = after.transforms[len(kept) :]
     late = rng.integers(0, spread, before.num_clients, endpoint=True)
