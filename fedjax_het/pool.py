@@ -173,8 +173,9 @@ def _classes(held: dict[str, np.ndarray], num_classes: int | None) -> int:
         classes = positive_int("num_classes", num_classes, remedy=remedy)
     for name, (low, high) in ends.items():
         what = "tokens" if name == "x" else "labels"
+        require(low >= 0, f"{name} must hold {what} >= 0, got {low}: renumber the {what} 0..K-1")
         require(
-            low >= 0 and high < classes,
+            high < classes,
             f"{name} must hold {what} in 0..{classes - 1}, got {low}..{high}: "
             f"renumber the {what}, or pass the right num_classes",
         )

@@ -244,7 +244,7 @@ good = client(4)
         ),
         ([good, (good[0], good[1] + 0.5)], TypeError, "client 1 train: y must hold integer labels"),
         ([good, (good[0] * np.nan, good[1])], ValueError, "client 1 train: x must be finite, got 4 NaN"),
-        ([good, (good[0], good[1] - 1)], ValueError, "client 1 train: y must hold labels in 0.."),
+        ([good, (good[0], good[1] - 1)], ValueError, "client 1 train: y must hold labels >= 0, got -1"),
     ],
 )
 def test_clients_refuse_and_name_the_client(clients, error, message):

@@ -37,7 +37,7 @@ def test_features_change_as_far_as_they_drift():
 def test_rows_dealt_anew_at_random_change_by_chance_alone():
     """At the level 99 %, for three deals."""
     for seed in range(3):
-        anew = partial(quantity.power_law, exponent=0.0, seed=seed, test=0.0)
+        anew = partial(quantity.power_law, exponent=0.0, seed=seed)
         found = change(temporal.sudden(start(), change=anew, round=5), later=1, draws=199, seed=seed)
         assert found.new_rows > 0.8
         # dealt by label, so that clients keep theirs: nearer than chance, never farther
