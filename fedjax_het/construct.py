@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_het.assembly import assemble, flatten, partition, strata
+from fedjax_het.assembly import assemble, flatten, partition, size_truth, strata
 from fedjax_het.check import require, short
 from fedjax_het.federation import SPLITS, Federation
 from fedjax_het.pool import Pool, expect_pool, pool
@@ -88,7 +88,8 @@ def from_clients(
     }
     train, *held_out = every_client(strata(source), Held.of(given["train"]), seed=seed, **cuts)
     brought = (given["valid"], given["test"])
-    return assemble(source, train, *(list(map(_first_filled, a, b.parts())) for a, b in zip(brought, held_out)))
+    held = [train, *(Held.of(list(map(_first_filled, a, b.parts()))) for a, b in zip(brought, held_out))]
+    return assemble(source, *held, truth=size_truth(np.sum([part.size for part in held], axis=0)))
 
 
 def _first_filled(a: np.ndarray, b: np.ndarray) -> np.ndarray:

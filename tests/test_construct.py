@@ -283,7 +283,7 @@ X, Y = np.zeros((3, 2)), np.array([0, 1, 2])
         (X, Y + 2**40, {}, ValueError, "y must hold labels that int32 can hold, got 1099511627776"),
         (X.astype(int) + 2**40, Y, {}, ValueError, "x must hold integers that int32 can hold"),
         (Y + 2**40, Y, {"task": "tokens"}, ValueError, "x must hold token numbers that int32 can hold"),
-        (Y - 1, Y, {"task": "tokens"}, ValueError, r"x must hold tokens in 0..2, got -1..1"),
+        (Y - 1, Y, {"task": "tokens"}, ValueError, r"x must hold tokens >= 0, got -1"),
         (Y + 1, Y, {"task": "tokens", "num_classes": 3}, ValueError, r"x must hold tokens in 0..2, got 1..3"),
         (X, Y, {"num_classes": "3"}, TypeError, "num_classes must be a whole number, got '3': it is"),
         (X, Y, {"num_classes": 3.0}, TypeError, "num_classes must be a whole number, got 3.0: it is"),

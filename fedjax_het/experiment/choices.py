@@ -58,6 +58,9 @@ def _dealt(call: Callable[..., Any], **defaults: Any) -> Factory:
 
 _ALGORITHMS = {name: factory(entry.factory) for name, entry in ALGORITHMS.items()}
 
+SPLIT = ("test", "valid")
+"""What a federation's rows keep when they are dealt anew."""
+
 CHOICES: dict[str, dict[str, Factory]] = {
     "data": {
         "digits": factory(datasets.digits),
@@ -111,19 +114,19 @@ CHOICES: dict[str, dict[str, Factory]] = {
         "swap": factory(concept.swap),
         "oppose": factory(concept.oppose),
         "linear": factory(concept.linear),
-        "dirichlet": factory(label.dirichlet, without=("clients", "min_size", "balanced"), alpha=0.1),
+        "dirichlet": factory(label.dirichlet, without=("clients", "min_size", "balanced", *SPLIT), alpha=0.1),
         "dirichlet_per_client": factory(
-            label.dirichlet_per_client, without=("clients", "replacement"), alpha=1.0
+            label.dirichlet_per_client, without=("clients", "replacement", *SPLIT), alpha=1.0
         ),
-        "shards": factory(label.shards, without=("clients",)),
-        "classes": factory(label.classes, without=("clients", "min_size")),
-        "proportions": factory(label.proportions, without=("replacement",)),
-        "power_law": factory(quantity.power_law, without=("clients",)),
-        "log_normal": factory(quantity.log_normal, without=("clients",)),
-        "dirichlet_sizes": factory(quantity.dirichlet, without=("clients",), alpha=0.5),
-        "sizes": factory(quantity.sizes),
-        "by_feature": factory(feature.by_feature, without=("clients",)),
-        "by_cluster": factory(feature.by_cluster, without=("clients",)),
+        "shards": factory(label.shards, without=("clients", *SPLIT)),
+        "classes": factory(label.classes, without=("clients", "min_size", *SPLIT)),
+        "proportions": factory(label.proportions, without=("replacement", *SPLIT)),
+        "power_law": factory(quantity.power_law, without=("clients", *SPLIT)),
+        "log_normal": factory(quantity.log_normal, without=("clients", *SPLIT)),
+        "dirichlet_sizes": factory(quantity.dirichlet, without=("clients", *SPLIT), alpha=0.5),
+        "sizes": factory(quantity.sizes, without=SPLIT),
+        "by_feature": factory(feature.by_feature, without=("clients", *SPLIT)),
+        "by_cluster": factory(feature.by_cluster, without=("clients", *SPLIT)),
         "sudden": factory(temporal.sudden),
         "gradual": factory(temporal.gradual),
         "recurring": factory(temporal.recurring),

@@ -22,7 +22,7 @@ DEALT = {
     "classes": ["per_client=5"],
     "proportions": ["proportions=[[0.5,0.5,0,0,0,0,0,0,0,0],[0,0,1,0,0,0,0,0,0,0]]"],
     "power_law": ["exponent=1.2"],
-    "log_normal": ["sigma=0.5", "valid=0.1"],
+    "log_normal": ["sigma=0.5"],
     "dirichlet_sizes": ["alpha=3"],
     "sizes": ["sizes=[5,20,100]"],
     "by_feature": ["feature=20"],
@@ -44,7 +44,7 @@ SHIFTED = {
     "oppose": ["rate=1"],
     "linear": ["clusters=2", "difference=0.5"],
     "dirichlet": [],
-    "dirichlet_per_client": ["valid=0.1"],
+    "dirichlet_per_client": [],
     "shards": [],
     "classes": ["per_client=5"],
     "proportions": [f"proportions=[{EVEN},{EVEN},{EVEN},{EVEN}]"],
@@ -140,7 +140,7 @@ def test_entries_are_names_or_tables_and_the_default_is_none() -> None:
     assert Config().resolved()["shifts"] == []
     bare = Config.from_table({"shifts": ["shards"]})
     assert bare.shifts == Config.from_table({"shifts": [{"name": "shards", "per_client": 2}]}).shifts
-    assert list(bare.shifts[0].options) == ["per_client", "seed", "test", "valid"]
+    assert list(bare.shifts[0].options) == ["per_client", "seed"]
 
 
 @pytest.mark.parametrize("written", ["shifts.1.rate=0.25", "shifts[1].rate=0.25"])

@@ -35,7 +35,7 @@ def test_from_a_pool_to_a_federation_that_changes():
     assert isinstance(make, Steps) and len(make.steps) == 3
     held, again = make(blobs(200)), make(blobs(200))
     assert held.num_clients == 6 and held.spec.phases == 2
-    assert {"proportions", "shift", "switch", "state 1/permutation"} <= set(held.truth)
+    assert {"drawn", "shift", "switch", "state 1/permutation"} <= set(held.truth)
     for a, b in zip(jax.tree.leaves(held), jax.tree.leaves(again)):
         np.testing.assert_array_equal(a, b)
 

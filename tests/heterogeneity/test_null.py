@@ -130,7 +130,7 @@ def test_iid_federations_lie_in_their_bands(seed, which):
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_small_shares_are_rounded_as_they_are_cut(clients, rows, test, valid, which, seed):
-    """Where most of a client's shares of a label are fractions, how ties are broken decides what is held out."""
+    """Where shares of a label are mostly fractions, how ties are broken decides what is held out."""
     y = np.random.default_rng(seed).permutation(rows) % 10
     federation = iid(fh.pool(np.ones((rows, 1)), y), clients=clients, seed=seed, test=test, valid=valid)
     parts = parts_of(federation)

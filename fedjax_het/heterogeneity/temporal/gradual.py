@@ -48,8 +48,8 @@ def gradual(
             append transforms.
         begin: the last round in which no client has changed, if `spread` is 0.
         end: the first round in which all rows have changed, if `spread` is 0.
-        phases: how many steps the share takes from 0 to 1; at most as many as the largest client has training
-            rows, and there are as many as rounds at most.
+        phases: how many steps the share takes from 0 to 1; there are as many as rounds at most, and without a
+            spread no more than the largest client has training rows.
         spread: rounds over which the clients' beginnings are spread.
         seed: of the u_k and of the order of the rows; `change` has a seed of its own.
 
@@ -80,17 +80,17 @@ def gradual(
         "what change returns must keep the transforms that the federation has, got others: append to "
         "federation.transforms",
     )
-    most = max(before.spec.capacity[0], after.spec.capacity[0])
-    require(
-        steps <= most,
-        f"phases must be <= {most}, got {steps}: no client has more training rows, so there are no smaller "
-        "steps",
-    )
     added = after.transforms[len(kept) :]
     late = rng.integers(0, spread, before.num_clients, endpoint=True)
     salt = rng.integers(0, 2**32, before.num_clients, dtype=np.uint32)
     span = end - begin + int(late.max())
     rounds = np.unique(begin + -(-span * np.arange(1, steps + 1) // steps))
+    most = max(before.spec.capacity[0], after.spec.capacity[0])
+    require(
+        spread > 0 or len(rounds) <= most,  # clients that begin in different rounds need phases of their own
+        f"phases must be <= {most}, got {len(rounds)}: no client has more training rows, so there are no "
+        "smaller steps",
+    )
     share = np.clip((rounds[:, None] - begin - late) / (end - begin), 0, 1)
     share = np.concatenate([np.zeros((1, len(late))), share]).astype(np.float32)
     rows = {split: _drifting(split, before, after, share, salt, exact=not added) for split in SPLITS}

@@ -171,6 +171,7 @@ def test_all_clients_drift_alike_without_a_spread_and_seeds():
             "phases must be >= 1, got 0: it is the steps from the old state to the new",
         ),
         ({"spread": -2}, ValueError, "spread must be >= 0, got -2"),
+        ({"end": 500, "phases": 400}, ValueError, "phases must be <= [0-9]+, got 400: no client has more"),
         ({"change": "moved"}, TypeError, "change must be a function of a federation, got 'moved'"),
         (
             {"change": lambda f: dataclasses.replace(f, transforms=())},
