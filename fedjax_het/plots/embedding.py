@@ -92,8 +92,8 @@ def client_map(
         kinds = [by]
     require(
         len(kinds) > 0,
-        f"federation must hold labels, tokens or numbers as features, got task {federation.spec.pool.task!r} of "
-        f"{federation.spec.pool.name!r}: draw client_sizes",
+        "federation must hold labels, tokens or numbers as features, got task "
+        f"{federation.spec.pool.task!r} of {federation.spec.pool.name!r}: draw client_sizes",
     )
     what, values, grouped = _colours(federation, colour, holders, split, phase)
     size = sizes_of(federation, split=split, phase=phase)[holders]

@@ -47,12 +47,14 @@ def side_by_side(
 
 def _leaves(shares: np.ndarray) -> np.ndarray:
     from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import pdist
 
     middle = shares @ np.arange(shares.shape[1]) / np.maximum(shares.sum(1), 1e-30)
     if len(shares) < 3:
         return np.argsort(middle, kind="stable")
     leaves, middles = [[i] for i in range(len(shares))], middle.tolist()
-    for one, other, _, many in linkage(np.sqrt(shares), "ward"):
+    # distances rather than rows: a square table of shares may look like distances itself, which warns
+    for one, other, _, many in linkage(pdist(np.sqrt(shares)), "ward"):
         first, second = sorted((int(one), int(other)), key=middles.__getitem__)
         joint = middles[first] * len(leaves[first]) + middles[second] * len(leaves[second])
         leaves.append(leaves[first] + leaves[second])

@@ -79,9 +79,8 @@ def usage(federation: Federation, *, split: str, phase: int) -> Usage:
     place = column[seen]
 
     def counted(whose: np.ndarray) -> np.ndarray:
-        shape = federation.num_clients, len(tokens)
-        return np.bincount((whose[:, None] * shape[1] + place).ravel(), minlength=shape[0] * shape[1]).reshape(
-            shape
-        )
+        clients, width = federation.num_clients, len(tokens)
+        cell = (whose[:, None] * width + place).ravel()
+        return np.bincount(cell, minlength=clients * width).reshape(clients, width)
 
     return Usage(tokens, counted(owner), counted(generator(0, "tokens dealt at random").permutation(owner)))

@@ -35,12 +35,12 @@ REACH = 2.0
 def token_distribution(federation: Federation, *, split: str = "train", phase: int = 0) -> Figure:
     """A heat map of how much each client uses a token: its share of the client's targets over that of all.
 
-    Of a larger vocabulary the 30 tokens are drawn in which clients differ most, those with the largest
+    Of a larger vocabulary the 30 tokens are drawn in which clients differ most beyond chance, by
 
-        sum_k n_k / n (sqrt(P_k(token)) - sqrt(P(token)))^2,
+        D(token) = sum_k n_k / n (sqrt(P_k(token)) - sqrt(P(token)))^2
 
-    P_k the shares of client k, n_k of all n targets, P those of all clients: what a token adds to the squared
-    Hellinger distances, but for a factor. Rare tokens, whose shares are mostly chance, add little.
+    less the same of a random deal of the rows. P_k are the shares of client k, n_k of all n targets, P those of
+    all clients: D is what a token adds to the squared Hellinger distances, but for a factor.
 
     Args:
         federation: of tokens.
@@ -63,7 +63,7 @@ def token_distribution(federation: Federation, *, split: str = "train", phase: i
     counts, cluster = used.counts[holders], clusters_of(federation)
     total, among = counts.sum(1), counts.sum(0) / counts.sum()
     share = counts / total[:, None]
-    chosen = _telling(used, share, total, among)
+    chosen = _telling(used, holders, among)
     cluster = None if cluster is None else cluster[holders]
     order = side_by_side(share, total, cluster, COLUMNS)
     with np.errstate(divide="ignore"):
@@ -78,16 +78,15 @@ def token_distribution(federation: Federation, *, split: str = "train", phase: i
             np.clip(times, -REACH, REACH).T, aspect="auto", interpolation="nearest", cmap="RdBu_r",
             vmin=-REACH, vmax=REACH, extent=(0.5, many + 0.5, len(chosen) - 0.5, -0.5),
         )  # fmt: skip
-        shown = FuncFormatter(lambda octaves, _: f"{2.0**octaves:g} ×")
+        shown = FuncFormatter(lambda octaves, _: f"{2.0**octaves:g} x")
         bar = figure.colorbar(image, ax=axes, format=shown, ticks=np.arange(-REACH, REACH + 1), pad=0.015)
         bar.set_label("client's share over that of all clients")
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         names = [f"{used.tokens[one]}  ({100 * among[one]:.2g} %)" for one in chosen]
         axes.set_yticks(range(len(chosen)), names, fontsize=8)
         axes.set_ylabel("token, its share in all targets")
-        axes.set_xlabel(
-            "clients, alike ones side by side" + ("" if cluster is None else " within their cluster")
-        )
+        within = "" if cluster is None else " within their cluster"
+        axes.set_xlabel(f"clients, alike ones side by side{within}")
         if many <= NAMED:
             axes.set_xticks(np.arange(many) + 1, [str(i) for i in holders[order]], fontsize=7)
         axes.grid(visible=False)
@@ -96,21 +95,29 @@ def token_distribution(federation: Federation, *, split: str = "train", phase: i
         return finish(figure, _caption(federation, used, len(chosen), many, phase) + words)
 
 
-def _telling(used: Usage, share: np.ndarray, total: np.ndarray, among: np.ndarray) -> np.ndarray:
+def _telling(used: Usage, holders: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Columns of the tokens that are drawn, the most frequent first, int."""
-    differ = total / total.sum() @ (np.sqrt(share) - np.sqrt(among)) ** 2
+    seen, dealt = (_differ(counts[holders], among) for counts in (used.counts, used.chance))
+    differ = seen - dealt
     alone = np.flatnonzero(used.tokens != OTHERS)
     chosen = alone[np.argsort(-differ[alone], kind="stable")[:TOKENS]]
     return chosen[np.argsort(-among[chosen], kind="stable")]
 
 
+def _differ(counts: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """D of each token, see `token_distribution`."""
+    total = counts.sum(1)
+    return total / total.sum() @ (np.sqrt(counts / total[:, None]) - np.sqrt(among)) ** 2
+
+
 def _caption(federation: Federation, used: Usage, drawn: int, clients: int, phase: int) -> str:
     words = "A column is a client; colours end at a quarter and at four times the share of all clients."
+    words += " Of a rare token small clients have none or plenty by chance."
     if clients > COLUMNS:
         words += f" {COLUMNS:,} of them are drawn."
     several = federation.spec.pool.num_classes or 0
     words += (
-        f" Of {several:,} tokens these {drawn} are the ones in which clients differ most."
+        f" Of {several:,} tokens these {drawn} are the ones in which clients differ most beyond chance."
         if drawn < (used.tokens != OTHERS).sum()
         else f" All {drawn} tokens that occur are drawn."
     )

@@ -252,7 +252,7 @@ def test_bins_are_numbered_by_value():
     federation = by_feature(source, feature=1, bins=5, clients=4)
     group, value = np.asarray(federation.truth["group"]), np.asarray(source.x)[:, 1]
     edge = [(value[group == k].min(), value[group == k].max()) for k in range(5)]
-    assert all(a[1] < b[0] for a, b in zip(edge, edge[1:]))
+    assert all(edge[k][1] < edge[k + 1][0] for k in range(4))
 
 
 def test_skew_grows_as_alpha_falls_until_the_totals_forbid_more():

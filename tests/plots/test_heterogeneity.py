@@ -77,6 +77,32 @@ def test_alike_clients_are_neighbours() -> None:
     assert (np.diff(group[by_similarity(shares, group)]) >= 0).all()
 
 
+def test_alike_clients_are_neighbours_among_bubbles_too() -> None:
+    kind = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 5))
+    counts = 9 * np.eye(4, dtype=int)[kind] + 1
+    counts[3] = 0
+    figure = label_distribution(counts)
+    shown = [int(text.get_text()) for text in figure.axes[0].get_xticklabels()]
+    np.testing.assert_array_equal(np.sort(shown), np.arange(20))
+    assert shown[-1] == 3
+    assert (np.diff(kind[shown[:-1]]) != 0).sum() == 3
+    dots = figure.axes[0].collections[0]
+    place, label = np.asarray(dots.get_offsets(), int).T
+    areas = np.asarray(dots.get_sizes())
+    np.testing.assert_allclose(areas / areas.max(), counts[np.array(shown)[place], label] / 10)
+
+
+@pytest.mark.parametrize("many", [5, 60])
+def test_clients_without_rows_have_no_place_under_the_strip(many: int) -> None:
+    sizes = (3, 3, 0, *(3,) * (many - 3))
+    figure = label_distribution(told(split_pool(sizes), cluster=np.arange(many) % 2))
+    axes = figure.axes[0]
+    pieces = [patch for patch in axes.patches if patch.get_y() > 1]  # pyright: ignore
+    held = [(np.delete(np.arange(many), 2) % 2 == one).sum() for one in (0, 1)]
+    assert [piece.get_width() for piece in pieces] == pytest.approx(held)  # pyright: ignore
+    assert "1 clients hold none" in caption(figure) or "1 hold none" in caption(figure)
+
+
 @pytest.mark.parametrize("many", [4, 60])
 def test_clusters_stand_side_by_side_under_their_names(many: int) -> None:
     cluster = np.arange(many) % 2

@@ -137,7 +137,7 @@ def test_pictures_are_those_that_apply() -> None:
     regression = fh.from_clients([(np.ones((4, 1)), np.ones(4))], task="regression", test=0.0)
     assert set(pictures(regression)) == {"client_sizes"}
     tokens = fh.from_clients([(np.ones((4, 6), int), np.ones((4, 6), int))] * 2, task="tokens", test=0.0)
-    assert set(pictures(tokens)) == {"client_sizes"}
+    assert set(pictures(tokens)) == {"client_sizes", "client_map", "token_distribution"}
     assert set(pictures(federation(), split="test")) == {"client_sizes", "label_distribution"}
     assert set(pictures(federation((4,), 1))) == {"client_sizes", "label_distribution", "sample_rows"}
 
