@@ -77,6 +77,10 @@ def test_alike_clients_are_neighbours() -> None:
     assert (np.diff(group[by_similarity(shares, group)]) >= 0).all()
 
 
+def test_a_square_table_of_shares_is_not_taken_for_distances() -> None:
+    np.testing.assert_array_equal(np.sort(by_similarity((1 - np.eye(4)) / 3)), np.arange(4))
+
+
 def test_alike_clients_are_neighbours_among_bubbles_too() -> None:
     kind = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 5))
     counts = 9 * np.eye(4, dtype=int)[kind] + 1

@@ -62,6 +62,26 @@ def test_clusters_take_turns_and_rows_say_what_was_done() -> None:
     np.testing.assert_allclose(spread.truth["angle"][np.array(shown)], [0, 200, 380])
 
 
+@pytest.mark.parametrize("depth", [(), (3,)])
+def test_black_and_white_are_the_ends_of_the_pool_whatever_clients_add(depth: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (24, 4, 5, *depth)).astype(np.uint8)
+    x[0], x[1] = 0, 255
+    source = fh.from_index_lists(x, np.arange(24) % 3, np.split(np.arange(24), 4), test=0.0)
+    noisy = feature.noise(source, levels=[0, 0.1, 0.1, 5])
+    plain, seen = (sample_images(one).axes[0].images[0] for one in (source, noisy))
+    assert seen.get_clim() == plain.get_clim() == (0, pytest.approx(1))
+    # the client without noise looks as before, no matter how far the noise of others reaches
+    np.testing.assert_allclose(*(np.ma.filled(one.get_array(), 0)[:4] for one in (plain, seen)), atol=1e-6)
+    assert "lie beyond" in caption(sample_images(noisy))
+    assert "lie beyond" not in caption(sample_images(source))
+
+
+def test_negative_values_of_a_pool_are_shown() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 4, 5)).astype(np.float32)
+    source = fh.from_index_lists(x, np.arange(12) % 3, np.split(np.arange(12), 2), test=0.0)
+    assert sample_images(source).axes[0].images[0].get_clim() == pytest.approx((x.min(), x.max()))
+
+
 @pytest.mark.parametrize(("depth", "shape"), [((), (2,)), ((3,), (3,)), ((2,), (2,)), ((1,), (2,))])
 def test_images_of_any_depth_are_drawn(depth: tuple[int, ...], shape: tuple[int]) -> None:
     image = np.asarray(sample_images(images(depth=depth)).axes[0].images[0].get_array())
@@ -138,6 +158,8 @@ def test_pictures_are_those_that_apply() -> None:
     assert set(pictures(regression)) == {"client_sizes"}
     tokens = fh.from_clients([(np.ones((4, 6), int), np.ones((4, 6), int))] * 2, task="tokens", test=0.0)
     assert set(pictures(tokens)) == {"client_sizes", "client_map", "token_distribution"}
+    one = fh.from_clients([(np.zeros((4, 6), int), np.zeros((4, 6), int))] * 2, task="tokens", test=0.0)
+    assert set(pictures(one)) == {"client_sizes"}
     assert set(pictures(federation(), split="test")) == {"client_sizes", "label_distribution"}
     assert set(pictures(federation((4,), 1))) == {"client_sizes", "label_distribution", "sample_rows"}
 
