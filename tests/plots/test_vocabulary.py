@@ -142,7 +142,7 @@ def test_a_ring_knows_that_the_tokens_of_a_row_belong_together() -> None:
 
 def test_clients_are_drawn_in_the_plane_by_tokens() -> None:
     figure = client_map(spoken(np.random.default_rng(6).dirichlet([0.5] * 6, 7)))
-    assert [axes.get_title("left") for axes in figure.axes][0] == "by tokens: P(token)"
+    assert figure.axes[0].get_title("left") == "by tokens: P(token)"
     with pytest.raises(ValueError, match="has no such rows"):
         client_map(federation((3, 4)), by="tokens")
 
