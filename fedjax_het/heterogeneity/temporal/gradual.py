@@ -40,7 +40,8 @@ def gradual(
     transforms are added, a row r is seen through them if its own uniform draw u(r, k) < s, so changed rows stay
     changed. Where both happen, rows come and go by the same draws, so exactly the new rows are seen through the
     new transforms; the counts then follow s n to sampling error, and a small client may be without rows for a
-    while. Training, validation and test rows drift alike.
+    while. Training, validation and test rows drift alike, each within its split. Clients take up and drop rows
+    in orders of their own, so while rows are dealt anew one may be with two clients at a time, or with none.
 
     Args:
         federation: of one phase.
