@@ -36,7 +36,10 @@ def test_one_section_or_one_name() -> None:
     both = kinds("dirichlet")
     assert set(both) == {"clients", "shifts"}
     assert set(both["clients"]) == {"dirichlet"}
-    assert both["clients"]["dirichlet"]["options"]["min_size"] == {"takes": "a whole number", "default": "20"}
+    assert both["clients"]["dirichlet"]["options"]["min_size"] == {
+        "takes": 'a whole number or "none"',
+        "default": "20",
+    }
     assert "min_size" not in both["shifts"]["dirichlet"]["options"]
     assert both["shifts"]["dirichlet"]["what"].startswith("Deal the rows anew.")
     text = _text("sudden")
