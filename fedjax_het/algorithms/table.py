@@ -33,6 +33,7 @@ class Entry:
         paper: authors and year.
         grid: what tuning tries of the method's own: (keyword argument, values) each. Only numbers that are
             leaves; what fixes a shape makes another method.
+        everyone: whether the method is defined only when every client takes part in every round.
     """
 
     factory: Callable[..., Any]
@@ -44,6 +45,7 @@ class Entry:
     best_for: str
     paper: str
     grid: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    everyone: bool = False
 
 
 ALGORITHMS: dict[str, Entry] = {

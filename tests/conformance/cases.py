@@ -23,7 +23,9 @@ from fedjax_het.typing import Array, Bound, Key
 
 __all__ = ["CASES", "COHORTS", "federation", "padded", "pool", "problem", "solver"]
 
-CASES: dict[str, Case] = {name: Case(partial(make, name)) for name in ALGORITHMS} | PROBES
+CASES: dict[str, Case] = {
+    name: Case(partial(make, name), full_participation=entry.everyone) for name, entry in ALGORITHMS.items()
+} | PROBES
 assert len(CASES) == len(ALGORITHMS) + len(PROBES), "a probe has the name of an algorithm"
 
 SIZES = (7, 0, 17, 4, 1, 12, 9, 5, 16, 3, 8, 10)

@@ -1,8 +1,4 @@
-"""Weights of the clients of a cohort.
-
-A weighting is a pytree callable (sizes float [C], cohort) -> omega float [C], 0 where absent. The engine
-calls it once a round, before clients work, on the whole cohort. Each algorithm names its paper's default.
-"""
+"""Weights that need no more than sizes, or that are given."""
 
 from __future__ import annotations
 
