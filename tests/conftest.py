@@ -3,6 +3,8 @@
 Tests run in as many processes as there are cores (`-n 0` for one, which a debugger needs); the tests of one
 file, or of one conformance case, stay together, so that what they compile or prepare is made once.
 
+Programs are compiled with little optimising, which takes a third of the time; what must hold of the bits as
+they ship, the conformance suite compiles as they ship. XLA_FLAGS=" " optimises everything.
 Compiled programs are not cached on disk: a test says what this checkout compiles, and times are comparable. To
 keep them between runs anyway, set JAX_COMPILATION_CACHE_DIR.
 """
@@ -10,11 +12,18 @@ keep them between runs anyway, set JAX_COMPILATION_CACHE_DIR.
 from __future__ import annotations
 
 import collections
+import importlib.metadata
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share one GPU
+# read once, when jax starts; jax 0.11 and later know only the first, and stop at a flag they do not know
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jax").startswith("0.10."),
+)
 
 import jax
 import pytest

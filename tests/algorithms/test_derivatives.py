@@ -18,8 +18,6 @@ SIZES = (7, 1, 12, 5, 0, 8)
 FEATURES, CLASSES = 3, 3
 ROUNDS, MOST = 3, 6  # at most 12 rows in batches of 4, two epochs
 RATE, NUMBER = 0.2, 0.6
-QUICK = {"xla_backend_optimization_level": 0}
-"""Programs compared within a tolerance need no optimising: half the time to compile."""
 WEIGHTS = np.array([0.3, 0.9, 0.5, 1.4, 0.7, 1.1])
 
 
@@ -136,7 +134,7 @@ def gradient(name, how="vmapped"):
     """d loss / d (rate, weights, number); `compiled` keeps the program, which returns the loss too."""
     if (name, how) not in gradients:
         slope = jax.value_and_grad(final_loss(name, how), argnums=(0, 1, 2))
-        compiled[name, how] = jax.jit(slope, compiler_options=QUICK)
+        compiled[name, how] = jax.jit(slope)
         _, found = compiled[name, how](RATE, jnp.asarray(WEIGHTS), NUMBER)
         gradients[name, how] = jax.tree.map(np.asarray, found)
     return gradients[name, how]
@@ -171,7 +169,7 @@ def test_gradient_is_the_same_under_every_executor(name, how):
 
 
 def test_gradient_through_shuffled_batches():
-    slope = jax.jit(jax.value_and_grad(final_loss("fedavg", shuffle=True)), compiler_options=QUICK)
+    slope = jax.jit(jax.value_and_grad(final_loss("fedavg", shuffle=True)))
     _, got = slope(RATE, jnp.asarray(WEIGHTS))
     ahead, behind = (slope(RATE + move, jnp.asarray(WEIGHTS))[0] for move in (1e-5, -1e-5))
     close(got, (ahead - behind) / 2e-5)
@@ -181,15 +179,13 @@ def test_gradient_through_shuffled_batches():
 def test_batch_of_gradients():
     rates = jnp.array([0.1, RATE, 0.3])
     slope = jax.grad(final_loss("fedavg"))
-    batch = jax.jit(jax.vmap(slope, in_axes=(0, None)), compiler_options=QUICK)(rates, jnp.asarray(WEIGHTS))
+    batch = jax.jit(jax.vmap(slope, in_axes=(0, None)))(rates, jnp.asarray(WEIGHTS))
     close(batch[1], gradient("fedavg")[0], 1e-10)
     assert len({float(value) for value in batch}) == 3
 
 
 def test_forward_mode_equals_reverse_mode():
-    forward = jax.jit(jax.jacfwd(final_loss("fedavg"), argnums=(0, 1)), compiler_options=QUICK)(
-        RATE, jnp.asarray(WEIGHTS)
-    )
+    forward = jax.jit(jax.jacfwd(final_loss("fedavg"), argnums=(0, 1)))(RATE, jnp.asarray(WEIGHTS))
     for got, expected in zip(forward, gradient("fedavg")):
         close(got, expected, 1e-10)
 
@@ -198,7 +194,7 @@ def test_hessian_times_vector_by_forward_over_reverse():
     direction = jnp.asarray(np.random.default_rng(0).normal(size=len(WEIGHTS)))
     slope = jax.grad(final_loss("fedavg"), argnums=1)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit)
     def product(weights):
         return jax.jvp(lambda w: slope(RATE, w), (weights,), (direction,))
 

@@ -21,7 +21,7 @@ from counting import compile_count
 
 import fedjax_het as fh
 from conformance import cases
-from conformance.lab import QUICK, Lab, assert_close, assert_equal
+from conformance.lab import Lab, assert_close, assert_equal
 from fedjax_het import executors, tree
 from fedjax_het.algorithm import Client
 from fedjax_het.engine.evaluate import every_client
@@ -231,7 +231,7 @@ def compare(lab: Lab, variant: Variant) -> None:
         stack(*algorithms) if axes[0] == 0 else algorithms[0],
         stack(*states) if axes[1] == 0 else states[0],
     )
-    got, _ = jax.jit(program, compiler_options=QUICK)(*together, federation)
+    got, _ = jax.jit(program)(*together, federation)
     for i in range(max(len(algorithms), len(states))):
         algorithm = algorithms[min(i, len(algorithms) - 1)]
         state = [lab.warm, lab.run(lab.init(1))[0] if len(states) > 1 else None][min(i, len(states) - 1)]

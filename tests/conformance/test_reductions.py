@@ -17,7 +17,7 @@ import pytest
 
 import fedjax_het as fh
 from conformance import cases
-from conformance.lab import QUICK, assert_equal
+from conformance.lab import assert_equal
 from fedjax_het import executors, tree
 from fedjax_het.assembly import assemble
 from fedjax_het.construct import pooled
@@ -28,14 +28,12 @@ pytestmark = pytest.mark.usefixtures("x64")
 DEGREE = 1e-12
 
 _block = jax.jit(
-    lambda round_fn, algorithm, state, federation: fh.make_block(round_fn, 1)(algorithm, state, federation),
-    compiler_options=QUICK,
+    lambda round_fn, algorithm, state, federation: fh.make_block(round_fn, 1)(algorithm, state, federation)
 )
 _init = jax.jit(
     lambda round_fn, algorithm, federation, key: fh.initial_state(
         algorithm, federation, key=key, round_fn=round_fn
-    ),
-    compiler_options=QUICK,
+    )
 )
 
 
@@ -117,7 +115,19 @@ def fedper(problem: Any, solver: Any, personal: Callable[[str], bool]) -> Any:
     return dataclasses.replace(algorithm, personal=personal)
 
 
+def weighted(problem: Any, solver: Any, weighting: Any) -> Any:
+    """FedAvg with weights of its own."""
+    return dataclasses.replace(fh.algorithms.fedavg(problem, solver), weighting=weighting)
+
+
 REDUCTIONS = {
+    "FedAvg, a cap of all": Reduction(lambda p, s: weighted(p, s, fh.weighting.capped(1.0))),
+    "FedAvg, counts clipped at the largest": Reduction(
+        lambda p, s: weighted(p, s, fh.weighting.clip_counts(max(cases.SIZES))), exact=True
+    ),
+    "FedAvg, sizes without noise": Reduction(
+        lambda p, s: weighted(p, s, fh.weighting.noisy(1e3, mechanism="geometric")), exact=True
+    ),
     "FedProx, mu = 0": Reduction(lambda p, s: fh.algorithms.fedprox(p, s, mu=0.0)),
     "SCAFFOLD II, controls held at zero": Reduction(
         lambda p, s: fh.algorithms.scaffold(p, s),

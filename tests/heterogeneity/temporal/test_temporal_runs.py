@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance.lab import QUICK
 from counting import compile_count
 from heterogeneity.temporal.timed import cut, dealt, moved, poisoned, rows_of
 
@@ -15,10 +14,7 @@ import fedjax_het as fh
 from fedjax_het.heterogeneity import compose, temporal
 from fedjax_het.phases import Season
 
-one_round = jax.jit(
-    lambda round_fn, algorithm, state, federation: round_fn(algorithm, state, federation),
-    compiler_options=QUICK,
-)
+one_round = jax.jit(lambda round_fn, algorithm, state, federation: round_fn(algorithm, state, federation))
 SOLVER = fh.local.sgd(0.1, batch_size=5)
 BOTH = compose(dealt, moved)
 
