@@ -22,11 +22,14 @@ FAILED = 1
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+FAMILIES = "all-FAMILY, such as all-global, stands for every method of a family in `fedjax-het methods`"
+
 DEFAULT = (
     "Without a file it is the study of scikit-learn's digits, split over 40 clients with Dirichlet label skew. "
     "CONFIG is a TOML file, such as the config.toml of an earlier run; key=value changes one number of it, "
     "dotted: algorithm=fedprox algorithm.mu=0.3 clients.alpha=0.05 seeds=[0,1] shifts.0=swap shifts.0.rate=1. "
-    "Mistyped keys get a suggestion; `fedjax-het kinds` lists the data, clients and shifts that there are."
+    "Mistyped keys get a suggestion; `fedjax-het kinds` lists the data, clients, shifts, samplers and "
+    "weightings that there are."
 )
 
 CODES = "exit codes: 0 done; 1 bad input or a run that failed; 2 a wrong command line; 130 interrupted, saved."
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     several = command(
         "compare",
         "Several methods on the same clients. All start from the same weights and see the same cohorts and "
-        f"batches. {DEFAULT}",
+        f"batches; who diverges is named, and the others go on. {FAMILIES}. {DEFAULT}",
         "fedjax-het compare --methods fedavg scaffold --alpha 0.05 --rounds 200",
     )
     described = command(
@@ -73,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         described.add_argument(
             f"--no-{name}-shift", action="store_true", help=f"do not measure {name} shift, which takes seconds"
         )
-    several.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare: compare=[...]")
+    several.add_argument(
+        "--methods", nargs="+", metavar="NAME", help=f"what to compare: compare=[...]; {FAMILIES}"
+    )
     several.add_argument("--clients", type=int, metavar="N", help="registered clients: clients.clients=N")
     several.add_argument("--alpha", type=float, metavar="A", help="small is skewed: clients.alpha=A")
     several.add_argument("--cohort", type=int, metavar="C", help="clients of a round: sampling.size=C")
@@ -104,11 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     listed = command(
         "kinds",
-        "What a configuration can name. Data, ways to deal them out to clients, and shifts; or one section, or "
-        "one entry with what its options take.",
+        "What a configuration can name. Data, ways to deal them out to clients, shifts, who takes part, and "
+        "weights; or one section, or one entry with what its options take.",
         "fedjax-het kinds rotate",
     )
-    listed.add_argument("name", nargs="?", help="data, clients, shifts, or an entry of them")
+    listed.add_argument("name", nargs="?", help="a section such as sampling, or an entry of one")
     table = command(
         "methods", "What there is to run. Or, of one method, its options.", "fedjax-het methods fedprox"
     )
@@ -182,6 +187,10 @@ def _work(arguments: argparse.Namespace) -> int:
         print(f"interrupted; what is done is saved: fedjax-het resume {folder}", file=sys.stderr)
         return INTERRUPTED
     _show(arguments, result)
+    if result.diverged:
+        names = ", ".join(one.name for one in result.diverged)
+        print(f"fedjax-het: {names} diverged; what the others came to is complete", file=sys.stderr)
+        return FAILED
     return 0
 
 

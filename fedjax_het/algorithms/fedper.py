@@ -10,13 +10,14 @@ import jax
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithms import one_model
 from fedjax_het.algorithms.fedavg import Server, average_step
 from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Solver
 from fedjax_het.models import selectors
 from fedjax_het.problem import Model, Problem, objective
-from fedjax_het.typing import Array, Key, Params, PyTree, static
+from fedjax_het.typing import Key, Params, PyTree, static
 from fedjax_het.weighting import proportional
 
 __all__ = ["FedPer", "Personal", "fedper"]
@@ -86,10 +87,6 @@ class FedPer:
         params = tree.combine(client.state.params, server.params)
         return self.problem.model(params, server.buffers, client.state.buffers)
 
-    def predict(self, model: Model, x: Array) -> PyTree:
-        """The model's outputs."""
-        return self.problem.apply(model.params, model.buffers, x)[0]
-
     def consensus(self, server: Server) -> None:
         """There is no global model: the server lacks the personal leaves."""
         return
@@ -99,6 +96,8 @@ class FedPer:
         model = self.problem.fresh(client.key)
         personal, _ = tree.partition(model.params, self.personal)
         return Personal(personal, self.problem.own(model.buffers))
+
+    predict = one_model.predict
 
     def traffic(self, server: Server) -> Traffic:
         """The shared leaves, down and up."""

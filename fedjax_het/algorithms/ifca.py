@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithms import one_model
 from fedjax_het.algorithms.parts import check_parts
 from fedjax_het.check import positive_int
 from fedjax_het.federation import Federation
@@ -127,10 +128,6 @@ class Ifca:
         """The centre that fits the client's training rows best now."""
         return self.centre(server, self.choose(server, client), client.state.buffers)
 
-    def predict(self, model: Model, x: Array) -> PyTree:
-        """The model's outputs."""
-        return self.problem.apply(model.params, model.buffers, x)[0]
-
     def consensus(self, server: Server) -> None:
         """There is no one global model."""
         return
@@ -141,6 +138,8 @@ class Ifca:
         member = Member(jnp.full((), -1, jnp.int32), own)
         chosen = self.choose(server, dataclasses.replace(client, state=member))
         return Member(chosen, own)
+
+    predict = one_model.predict
 
     def traffic(self, server: Server) -> Traffic:
         """K d down; d up and the cluster's number."""

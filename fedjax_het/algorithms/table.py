@@ -6,12 +6,23 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from fedjax_het.algorithms.afl import afl
+from fedjax_het.algorithms.agnostic import agnostic
+from fedjax_het.algorithms.fedadagrad import fedadagrad
+from fedjax_het.algorithms.fedadam import fedadam
 from fedjax_het.algorithms.fedavg import fedavg
+from fedjax_het.algorithms.fedavgm import fedavgm
+from fedjax_het.algorithms.feddyn import feddyn
+from fedjax_het.algorithms.fednova import fednova
 from fedjax_het.algorithms.fedper import fedper
 from fedjax_het.algorithms.fedprox import fedprox
+from fedjax_het.algorithms.fedyogi import fedyogi
 from fedjax_het.algorithms.ifca import ifca
 from fedjax_het.algorithms.local_only import local_only
+from fedjax_het.algorithms.qfedavg import qfedavg
+from fedjax_het.algorithms.qfedsgd import qfedsgd
 from fedjax_het.algorithms.scaffold import scaffold
+from fedjax_het.algorithms.term import term
 from fedjax_het.check import known
 
 __all__ = ["ALGORITHMS", "Entry", "make"]
@@ -65,6 +76,120 @@ ALGORITHMS: dict[str, Entry] = {
     ),
     "scaffold": Entry(
         scaffold, "global", "one model", "d (control)", "2d", "E passes", "drift", "Karimireddy et al. 2020"
+    ),
+    "fednova": Entry(
+        fednova, "global", "one model", "nothing", "d + 1", "E passes", "unequal steps", "Wang et al. 2020"
+    ),
+    "feddyn": Entry(
+        feddyn,
+        "global",
+        "one model",
+        "d (dual)",
+        "d",
+        "E passes",
+        "drift, cheap uplink",
+        "Acar et al. 2021",
+        (("alpha", (0.01, 0.1)),),
+    ),
+    "fedavgm": Entry(
+        fedavgm,
+        "global",
+        "one model",
+        "nothing",
+        "d",
+        "E passes",
+        "small or noisy cohorts",
+        "Hsu et al. 2019",
+        (("server_learning_rate", (0.1, 1.0)),),
+    ),
+    "fedadagrad": Entry(
+        fedadagrad,
+        "global",
+        "one model",
+        "nothing",
+        "d",
+        "E passes",
+        "sparse features",
+        "Reddi et al. 2021",
+        (("server_learning_rate", (0.01, 0.1)),),
+    ),
+    "fedadam": Entry(
+        fedadam,
+        "global",
+        "one model",
+        "nothing",
+        "d",
+        "E passes",
+        "uneven scales",
+        "Reddi et al. 2021",
+        (("server_learning_rate", (0.01, 0.1)),),
+    ),
+    "fedyogi": Entry(
+        fedyogi,
+        "global",
+        "one model",
+        "nothing",
+        "d",
+        "E passes",
+        "uneven scales, noisy updates",
+        "Reddi et al. 2021",
+        (("server_learning_rate", (0.01, 0.1)),),
+    ),
+    "qfedavg": Entry(
+        qfedavg,
+        "global",
+        "one model",
+        "nothing",
+        "d + 1",
+        "E passes + F",
+        "even losses",
+        "Li et al. 2020",
+        (("q", (0.1, 1.0)),),
+    ),
+    "qfedsgd": Entry(
+        qfedsgd,
+        "global",
+        "one model",
+        "nothing",
+        "d + 1",
+        "1 batch",
+        "even losses, no drift",
+        "Li et al. 2020",
+        (("q", (0.1, 1.0)),),
+    ),
+    "term": Entry(
+        term,
+        "global",
+        "one model",
+        "nothing",
+        "d + 1",
+        "E passes + F",
+        "even losses, or outlying clients",
+        "Li et al. 2021",
+        (("t", (0.1, 1.0)),),
+    ),
+    "afl": Entry(
+        afl,
+        "global",
+        "one model",
+        "nothing",
+        "d + 1",
+        "1 batch",
+        "the worst client, few clients",
+        "Mohri et al. 2019",
+        (("domain_learning_rate", (0.01, 0.1)),),
+        everyone=True,
+    ),
+    "agnostic": Entry(
+        agnostic,
+        "global",
+        "one model",
+        "nothing",
+        "d + 2 K (d + K down)",
+        "E passes + F",
+        "the worst domain",
+        "Ro et al. 2021",
+        (("domain_learning_rate", (0.01, 0.1)),),
     ),
     "ifca": Entry(
         ifca,

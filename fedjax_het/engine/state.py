@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys
+from fedjax_het.algorithm import Cohort
 from fedjax_het.engine.fit import check_algorithm, check_fit
 from fedjax_het.federation import Federation
 from fedjax_het.typing import Array, Key, PyTree
@@ -66,7 +67,8 @@ def initial_state(algorithm: Any, federation: Federation, *, key: Key, round_fn:
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: the algorithm's model does not fit the federation.
+        ValueError: the algorithm's model does not fit the federation, or the weighting refuses the sampler's
+            cohorts.
     """
     check_algorithm(algorithm)
     check_fit(algorithm.problem, federation)
@@ -78,4 +80,20 @@ def initial_state(algorithm: Any, federation: Federation, *, key: Key, round_fn:
     )
     carries = {name: measure.init(algorithm, server) for name, measure in round_fn.measures.items()}
     sampler = round_fn.sampler.init(clients_count)
-    return State(jnp.zeros((), jnp.int32), key, server, clients, sampler, seen, carries)
+    start = State(jnp.zeros((), jnp.int32), key, server, clients, sampler, seen, carries)
+    _try_weighting(algorithm.weighting if round_fn.weighting is None else round_fn.weighting, round_fn, start)
+    return start
+
+
+def _try_weighting(weighting: Any, round_fn: Any, start: State) -> None:
+    """Follow the shapes of a cohort through the weighting, whose own numbers are concrete here: it may refuse
+    them for so many clients or slots before anything is compiled."""
+
+    def weigh(state: State, sizes: Array) -> Array:
+        loss = state.seen.loss
+        ids = round_fn.sampler.draw(state.sampler, state.key, state.round, sizes, loss)[0].id
+        floats = jnp.ones(ids.shape, loss.dtype)
+        cohort = Cohort(ids, ids >= 0, floats, floats, floats, state.round, loss[0], loss.shape[0])
+        return weighting(floats, cohort)
+
+    jax.eval_shape(weigh, start, jax.ShapeDtypeStruct(start.seen.loss.shape, jnp.int32))

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fedjax_het.algorithms import ALGORITHMS
+from fedjax_het.engine import sampling
 from fedjax_het.engine.fit import check_fit
 from fedjax_het.engine.scoring import check_metrics
 from fedjax_het.experiment.central import check_central
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES
 from fedjax_het.experiment.config import Config, ConfigError
+from fedjax_het.experiment.fitting import check_everyone, check_listed, check_rows
+from fedjax_het.experiment.pace import slots
 from fedjax_het.experiment.shifts import shifted
-from fedjax_het.experiment.values import Choice, make
-from fedjax_het.federation import SPLITS, Federation
+from fedjax_het.experiment.values import NONE, Choice, make
+from fedjax_het.federation import Federation
 from fedjax_het.local import Solver
 from fedjax_het.metrics import row_means
 from fedjax_het.pool import Pool
 from fedjax_het.problem import Problem
 
-__all__ = ["Entrant", "Study", "build", "federation_of"]
+__all__ = ["Entrant", "Study", "around", "build", "federation_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Entrant:
     def centralised(self) -> bool:
         """Whether it runs on the pooled data."""
         return self.choice.name == CENTRALISED
+
+    @property
+    def everyone(self) -> bool:
+        """Whether the method is defined only when every client takes part in every round."""
+        return not self.centralised and ALGORITHMS[self.choice.name].everyone
 
     def rebuilt(self, solver: Solver) -> Any:
         """The algorithm with another solver."""
@@ -88,6 +98,13 @@ class Study:
         main = self.config.evaluation.split
         valid = main != "valid" and bool(np.any(np.asarray(self.federation.valid.size) > 0))
         return (main, "valid") if valid else (main,)
+
+    def sampler_of(self, entrant: Entrant) -> Any:
+        """Who takes part when a method runs: whom the study draws, or all where the method demands it."""
+        few = (
+            entrant.everyone and slots(self.sampler, self.federation.num_clients) < self.federation.num_clients
+        )
+        return sampling.everyone() if few or entrant.centralised else self.sampler
 
 
 def build(config: Config, labels: Sequence[str] | None = None) -> Study:
@@ -138,29 +155,42 @@ def _build(config: Config, labels: Sequence[str] | None) -> Study:
     federation = shifted(_unshifted(config), config.shifts)
     problem = _made("model", config.model, pool=federation.pool)
     _agree(("model", "data"), "model and data do not fit", check_fit, problem, federation)
-    sampler = _made("sampling", config.sampling)
+    sampler = _made("sampling", config.sampling, federation=federation)
     counts = ("clients.clients",) if config.clients is not None else ("data.clients", "data")
-    keys = [f"sampling.{option}" for option in config.sampling.options] + list(counts)
+    usual = CHOICES["sampling"][config.sampling.name].options
+    said = [
+        f"sampling.{name}" for name, value in config.sampling.options.items() if value != usual[name].default
+    ]
+    keys = [*(said or ["sampling"]), *counts]
     told = f"sampling {config.sampling.name!r} does not fit {federation.num_clients} clients"
     _agree(keys, told, sampler.init, federation.num_clients)
-    _check_rows(config, federation)
+    if labels is None:
+        check_everyone(config, sampler, federation)
+    check_rows(config, federation)
     solver = _made("local", config.local)
+    entrants = _entrants(config, labels, problem, solver, federation)
+    return Study(
+        config, federation, problem, solver, sampler, **around(config, federation, problem), entrants=entrants
+    )
+
+
+def around(config: Config, federation: Federation, problem: Problem) -> dict[str, Any]:
+    """What a Study has beside clients, model, work and methods: executor, weighting, measures, metrics.
+
+    Raises:
+        ConfigError: see `build`.
+    """
     names = config.evaluation.metrics
     chosen = None if names is None else tuple(_made("metric", Choice(name)) for name in names)
     keys, told = ("evaluation.metrics", "data"), "metrics and data do not fit"
     _agree(keys, told, check_metrics, chosen, federation)
-    return Study(
-        config,
-        federation,
-        problem,
-        solver,
-        sampler,
-        _made("executor", config.executor),
-        _weighting(config, federation),
-        {name: _made("measure", Choice(name)) for name in config.measures},
-        None if chosen is None else (row_means(problem.metrics), *chosen),
-        _entrants(config, labels, problem, solver, federation),
-    )
+    check_listed(config.weighting, "weighting", federation.num_clients)
+    return {
+        "executor": _made("executor", config.executor),
+        "weighting": _made("weighting", config.weighting, federation=federation),
+        "measures": {name: _made("measure", Choice(name)) for name in config.measures},
+        "metrics": None if chosen is None else (row_means(problem.metrics), *chosen),
+    }
 
 
 def _dealt(config: Config, pool: Pool) -> Federation:
@@ -194,41 +224,11 @@ def _entrants(
     return entrants
 
 
-def _weighting(config: Config, federation: Federation) -> Any:
-    weights = config.weighting.options.get("weights")
-    if isinstance(weights, tuple) and len(weights) != federation.num_clients:
-        raise ConfigError(
-            f"weighting.weights must be one number for each of the {federation.num_clients} clients, got "
-            f"{len(weights)}: 0 leaves a client out",
-            "weighting.weights",
-        )
-    return _made("weighting", config.weighting)
-
-
-def _check_rows(config: Config, federation: Federation) -> None:
-    how = config.evaluation
-    sizes = (federation.train, federation.valid, federation.test)[SPLITS.index(how.split)].size
-    share = f"{'data' if config.clients is None else 'clients'}.{how.split}"
-    if not np.any(np.asarray(sizes)):
-        raise ConfigError(
-            f"evaluation.split must have rows, got {how.split!r} with none: set {share} to a fraction such as "
-            "0.2",
-            "evaluation.split",
-            share,
-        )
-    if how.sample is not None and how.sample > federation.num_clients:
-        raise ConfigError(
-            f"evaluation.sample must be <= the number of clients, got {how.sample} of "
-            f"{federation.num_clients}: none scores all of them",
-            "evaluation.sample",
-        )
-
-
 def _agree(keys: Sequence[str], told: str, check: Any, *arguments: Any) -> None:
     try:
         check(*arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{told}: {error}", *keys) from error
+        raise ConfigError(f"{told}: {_as_written(error)}", *keys) from error
 
 
 def _made(section: str, choice: Choice, key: str | None = None, **context: Any) -> Any:
@@ -240,8 +240,14 @@ def _made(section: str, choice: Choice, key: str | None = None, **context: Any) 
         word = str(error).split(" ", 1)[0]
         blamed = _holder(choice.options, word, key)
         if blamed is None:
-            raise ConfigError(f"{key} = {choice.name!r} cannot be built: {error}", key) from error
-        raise ConfigError(f"{blamed.removesuffix(word)}{error}", blamed) from error
+            raise ConfigError(f"{key} = {choice.name!r} cannot be built: {_as_written(error)}", key) from error
+        raise ConfigError(f"{blamed.removesuffix(word)}{_as_written(error)}", blamed) from error
+
+
+def _as_written(error: Exception) -> str:
+    """What the library says, in the words of a file: it has no None, and small letters in true and false."""
+    words = {"None": f'"{NONE}"', "True": "true", "False": "false"}
+    return re.sub(rf"\b({'|'.join(words)})\b", lambda found: words[found[0]], str(error))
 
 
 def _holder(options: Mapping[str, Any], name: str, key: str) -> str | None:

@@ -6,13 +6,15 @@ Algorithms come from `ALGORITHMS` by themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import optax
 
 from fedjax_het import datasets, metrics, weighting
+from fedjax_het.algorithm import Weighting
 from fedjax_het.algorithms import ALGORITHMS, fedavg
-from fedjax_het.analysis import gradient_dissimilarity
+from fedjax_het.algorithms.adaptive_prox import AdaptiveMu, adaptive_mu
+from fedjax_het.analysis import gradient_dissimilarity, inexactness
 from fedjax_het.engine import executors, sampling
 from fedjax_het.experiment.options import Factory, factory, step_rule
 from fedjax_het.federation import Federation
@@ -30,6 +32,9 @@ WORK = ("epochs", "steps")
 LISTED = Sequence[float]
 TABLES = Sequence[LISTED] | Sequence[Sequence[LISTED]]
 """Vectors or images; matrices."""
+COHORT: Mapping[str, Any] = {"size": 10}
+EACH = float | LISTED
+"""A number for all clients, or one for each."""
 
 
 def _own() -> None:
@@ -56,7 +61,48 @@ def _dealt(call: Callable[..., Any], **defaults: Any) -> Factory:
     return factory(call, kinds=kinds, test=0.2, valid=0.0, **defaults)
 
 
-_ALGORITHMS = {name: factory(entry.factory) for name, entry in ALGORITHMS.items()}
+def _by_labels(
+    federation: Federation, *, size: int, strength: Any, rule: Literal["lowest", "kinds"] = "lowest"
+) -> sampling.Sampler:
+    """Cohorts of those available, whose chance depends on the classes that they hold."""
+    return sampling.intermittent(size, sampling.label_chances(federation, strength, rule=rule))
+
+
+def _capped(*, cap: Any, base: Weighting | None = None) -> Weighting:
+    """By sizes or a base, and nobody has more than a share `cap` of the cohort."""
+    return weighting.capped(cap, base=base)
+
+
+def _noisy(
+    federation: Federation,
+    *,
+    epsilon: Any,
+    sensitivity: Any = 1.0,
+    mechanism: Literal["laplace", "geometric"] = "laplace",
+    seed: int = 0,
+    least: Any = 1.0,
+    base: Weighting | None = None,
+) -> Weighting:
+    """By sizes with noise, of which there is one draw for each client and phase."""
+    return weighting.noisy(
+        epsilon,
+        sensitivity=sensitivity,
+        mechanism=mechanism,
+        seed=seed,
+        least=least,
+        schedule=federation.schedule,
+        base=base,
+    )
+
+
+SERVER_RATE: Mapping[str, Any] = {"server_learning_rate": float | Schedule}
+FOLLOWING: Mapping[str, Mapping[str, Any]] = {
+    "fedprox": {"mu": float | AdaptiveMu},
+    **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), SERVER_RATE),
+}
+"""Numbers of algorithms that may also follow a rule or a schedule."""
+
+_ALGORITHMS = {name: factory(entry.factory, kinds=FOLLOWING.get(name)) for name, entry in ALGORITHMS.items()}
 
 SPLIT = ("test", "valid")
 """What a federation's rows keep when they are dealt anew."""
@@ -147,8 +193,27 @@ CHOICES: dict[str, dict[str, Factory]] = {
     "algorithm": _ALGORITHMS,
     "method": {**_ALGORITHMS, CENTRALISED: factory(fedavg)},
     "sampling": {
-        "uniform": factory(sampling.uniform, size=10),
+        "uniform": factory(sampling.uniform, **COHORT),
         "everyone": factory(sampling.everyone),
+        "proportional": factory(sampling.proportional, **COHORT),
+        "given": factory(sampling.given, kinds={"probabilities": LISTED}, **COHORT),
+        "bernoulli": factory(sampling.bernoulli, kinds={"chance": EACH}),
+        "cyclic": factory(sampling.cyclic, **COHORT),
+        "intermittent": factory(sampling.intermittent, kinds={"chance": EACH}, **COHORT),
+        "by_size": factory(sampling.by_size, **COHORT),
+        "by_labels": factory(_by_labels, **COHORT),
+        "markov": factory(sampling.markov, kinds={"leave": EACH, "join": EACH}, **COHORT),
+        "periodic": factory(
+            sampling.periodic, kinds={"period": int, "phase": int | Sequence[int] | None}, **COHORT
+        ),
+        "power_of_choice": factory(sampling.power_of_choice, **COHORT),
+        "dropout": factory(sampling.dropout, inner="uniform"),
+        "stragglers": factory(
+            sampling.stragglers,
+            kinds={"epochs": int, "policy": Literal["keep", "drop"]},
+            inner="uniform",
+            epochs=5,
+        ),
         "fixed": factory(sampling.fixed, kinds={"ids": Sequence[int]}),
         "scripted": factory(sampling.scripted, kinds={"ids": Sequence[Sequence[int]]}),
     },
@@ -163,10 +228,19 @@ CHOICES: dict[str, dict[str, Factory]] = {
         "own": factory(_own),
         "proportional": factory(weighting.proportional),
         "uniform": factory(weighting.uniform),
-        "given": factory(weighting.given, kinds={"weights": Sequence[float]}),
+        "given": factory(weighting.given, kinds={"weights": LISTED}),
+        "capped": factory(_capped),
+        "clip_counts": factory(weighting.clip_counts, kinds={"most": int}),
+        "buckets": factory(weighting.buckets, kinds={"edges": LISTED | None}),
+        "noisy": factory(_noisy),
+        "unbiased": factory(
+            weighting.unbiased, kinds={"probability": float | LISTED | None, "weights": LISTED | None}
+        ),
+        "per_draw": factory(weighting.per_draw, kinds={"draws": int | None}),
     },
     "measure": {
         "dissimilarity": factory(gradient_dissimilarity),
+        "inexactness": factory(inexactness),
     },
     "metric": {
         "balanced_accuracy": factory(metrics.balanced_accuracy),
@@ -192,6 +266,9 @@ CHOICES: dict[str, dict[str, Factory]] = {
         "body": factory(selectors.body),
         "norm": factory(selectors.norm),
         "matching": factory(selectors.matching),
+    },
+    "rule": {
+        "adaptive_mu": factory(adaptive_mu),
     },
 }
 """section -> name -> Factory. Entries of "shift" take a federation, first; those of partitioners deal its rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -70,24 +71,28 @@ def _mixtures(federation: Federation) -> np.ndarray:
     return count / np.maximum(count.sum(1, keepdims=True), 1)
 
 
-def by_client(algorithm: Any, state: State, study: Study, history: History, metric: str) -> np.ndarray:
-    """The metric of each client's own model after the last round, [N]; NaN where a client has no rows."""
+def by_client(
+    algorithm: Any, state: State, study: Study, history: History, metrics: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Metrics of each client's own model after the last round, [N] each; NaN where a client has no rows."""
     federation, split = study.federation, study.config.evaluation.split
-    common, _ = standing(federation, metric)
     everyone = federation.num_clients
     many = state.seen.loss.shape[0]
     if many != everyone:  # centralised training saw one client: everybody is served by its model
         seen = Seen(jnp.zeros((everyone,), state.seen.loss.dtype), jnp.zeros((everyone,), jnp.int32))
         state = dataclasses.replace(state, seen=seen)
-    if common:
+    found: dict[str, np.ndarray] = {}
+    if any(standing(federation, metric)[0] for metric in metrics):
         rows = federation.rows(split).index[: int(federation.rows(split).size.sum())]
         x, y = pool_rows(federation.x, federation.y, federation.spec.pool.scale, rows)
         by_class = _survey(_ByClass(x, y), algorithm, state, federation)["accuracy"]
-        return reweighted_accuracy(np.asarray(by_class), _mixtures(federation))
-    name = f"personal/{metric}"
-    if many == everyone and history[name].shape[-1] == everyone:
-        return np.asarray(history[name][-1])
-    scored = _evaluate(
-        algorithm, state, federation, executor=executors.auto(), split=split, metrics=study.metrics
-    )
-    return np.asarray(scored.personal[metric])
+        found["accuracy"] = reweighted_accuracy(np.asarray(by_class), _mixtures(federation))
+    rest = [metric for metric in metrics if metric not in found]
+    if many == everyone == history["client"].shape[-1]:
+        return found | {metric: np.asarray(history[f"personal/{metric}"][-1]) for metric in rest}
+    if rest:
+        scored = _evaluate(
+            algorithm, state, federation, executor=executors.auto(), split=split, metrics=study.metrics
+        )
+        found |= {metric: np.asarray(scored.personal[metric]) for metric in rest}
+    return found

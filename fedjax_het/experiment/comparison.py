@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedjax_het.engine import sampling, stack
+from fedjax_het.engine import History, stack
+from fedjax_het.engine.nonfinite import NonFiniteError
 from fedjax_het.experiment.build import Entrant, Study, build
 from fedjax_het.experiment.central import pooled_over_time
 from fedjax_het.experiment.clients import by_client, standing
@@ -18,10 +19,11 @@ from fedjax_het.experiment.config import Config
 from fedjax_het.experiment.folders import Folder
 from fedjax_het.experiment.identity import identity
 from fedjax_het.experiment.pace import cohort_steps, paced, slots
-from fedjax_het.experiment.results import Comparison, Line, metric_of
+from fedjax_het.experiment.results import Comparison, Diverged, Line, metric_of
 from fedjax_het.experiment.runs import Run, begin_or_go_on
 from fedjax_het.experiment.tracking import Tracker
-from fedjax_het.experiment.tuning import Tuned, check, from_json, tune
+from fedjax_het.experiment.tuning import Tuned, Untunable, check, from_json, tune
+from fedjax_het.experiment.values import Choice
 
 __all__ = ["Trackers", "compare", "execute", "no_trackers"]
 
@@ -48,6 +50,10 @@ def compare(
     seed by seed: all of it derives from the run's key, never from the method. The federation is the same for
     all seeds. Rates are tuned if the configuration says so, with the same budget for every method.
 
+    A method that is defined only for all clients (`Entry.everyone`) runs with all of them, whatever the study
+    draws, and the protocol says so. A method that diverges is left out, is named in `Comparison.diverged`, and
+    the others go on.
+
     Args:
         study: a configuration, whose `compare` lists the methods; parts made in Python (`study_of`); default
             the digits study.
@@ -59,6 +65,7 @@ def compare(
 
     Raises:
         ConfigError: parts that do not fit.
+        NonFiniteError, Untunable: every method diverged; raised for the first.
         FileExistsError, CheckpointError, SaveError: what is in the folder is something else, is damaged, or
             cannot be written.
         KeyboardInterrupt: after saving what is done.
@@ -95,14 +102,26 @@ def execute(
     if place is not None:
         announce(f"results in {place.path}")
     lines: list[Line] = []
+    diverged: list[Diverged] = []
     for entrant in study.entrants.values():
         tuned = _tuned(study, entrant, place, announce)
-        entrant = entrant if tuned is None else tuned.entrant
-        announce(entrant.label)
-        lines.append(_line(study, entrant, tuned, lines, place, step, trackers, announce, progress))
+        if isinstance(tuned, Diverged):
+            found = tuned
+        else:
+            entrant = entrant if tuned is None else tuned.entrant
+            announce(entrant.label)
+            found = _line(study, entrant, tuned, lines, place, step, trackers, announce, progress)
+        if isinstance(found, Line):
+            lines.append(found)
+        else:
+            diverged.append(found)
+            announce(f"{found}: {found.error}")
+    if not lines:
+        raise diverged[0].error
     metric = metric_of(lines[0].history)
     _, about = standing(study.federation, metric)
-    result = Comparison(tuple(lines), metric, _protocol(study), about, None if place is None else place.path)
+    where = None if place is None else place.path
+    result = Comparison(tuple(lines), metric, _protocol(study), about, where, tuple(diverged))
     if place is not None:
         announce("pictures")
         place.finish(study, result)
@@ -111,7 +130,7 @@ def execute(
 
 def _tuned(
     study: Study, entrant: Entrant, place: Folder | None, announce: Callable[[str], None]
-) -> Tuned | None:
+) -> Tuned | Diverged | None:
     """What tuning chooses for a method; read from the folder if it was done before."""
     how = study.config.tuning
     if how.candidates == 0:
@@ -120,7 +139,10 @@ def _tuned(
     if done is not None:
         return from_json(done, study)
     announce(f"{entrant.label}: tuning, {how.candidates} candidates")
-    tuned = tune(study, entrant, candidates=how.candidates, seeds=how.seeds)
+    try:
+        tuned = tune(study, entrant, candidates=how.candidates, seeds=how.seeds)
+    except Untunable as error:
+        return Diverged(entrant.label, error)
     if place is not None:
         place.add_tuning(tuned)
     if tuned.at_edge:
@@ -138,11 +160,14 @@ def _line(
     trackers: Trackers,
     announce: Callable[[str], None],
     progress: bool | None,
-) -> Line:
+) -> Line | Diverged:
+    """Every seed of a method, or the first that diverges."""
     began = time.perf_counter()
-    federation, sampler = study.federation, study.sampler
-    if entrant.centralised:
-        federation, sampler = pooled_over_time(study.federation), sampling.everyone()
+    sampler = study.sampler_of(entrant)
+    federation = pooled_over_time(study.federation) if entrant.centralised else study.federation
+    demands = sampler is not study.sampler and not entrant.centralised
+    if demands:
+        announce(f"{entrant.label}: all {federation.num_clients} clients in every round, as the method demands")
     histories, clients = [], []
     for position, seed in enumerate(study.config.seeds):
         algorithm = entrant.algorithm
@@ -151,40 +176,59 @@ def _line(
         parts = {"algorithm": algorithm, "federation": federation, "sampler": sampler}
         known = {} if place is None else identity(study, entrant, seed, parts)
         run = Run(entrant.label, seed, algorithm, federation, sampler, known)
-        state, history = begin_or_go_on(
-            dataclasses.replace(study, weighting=None) if entrant.centralised else study,
-            run,
-            None if place is None else place.run(entrant.label, seed),
-            step=step,
-            trackers=functools.partial(trackers, entrant.label, seed),
-            progress=progress,
-            say=announce,
-        )
+        try:
+            state, history = begin_or_go_on(
+                dataclasses.replace(study, weighting=None) if entrant.centralised else study,
+                run,
+                None if place is None else place.run(entrant.label, seed),
+                step=step,
+                trackers=functools.partial(trackers, entrant.label, seed),
+                progress=progress,
+                say=announce,
+            )
+        except NonFiniteError as error:
+            return Diverged.of(entrant.label, seed, error)
         if history.interrupted:
             raise KeyboardInterrupt
         for rounds, text in history.notices:
             announce(f"{entrant.label}, seed {seed}, after {rounds} rounds: {text}")
         histories.append(history)
-        clients.append(by_client(algorithm, state, study, history, metric_of(history)))
+        clients.append(by_client(algorithm, state, study, history, _judged(study, history)))
     both = stack(histories)
     union = f"global/{metric_of(both)}"
     moves = 0 if entrant.centralised else 1
     return Line(
         entrant.label,
         both[union][:, -1] if union in both else None,
-        np.stack(clients),
+        np.stack([found[metric_of(both)] for found in clients]),
         both["bytes_down"].sum(axis=1) * moves,
         both["bytes_up"].sum(axis=1) * moves,
         np.where(both["present"], both["info/steps"], 0).sum(axis=(1, 2)),
         time.perf_counter() - began,
         both,
         tuned,
+        demands,
+        {name: np.stack([found[name] for found in clients]) for name in _judged(study, both)[1:]},
     )
+
+
+def _judged(study: Study, history: History) -> list[str]:
+    """What clients are judged by: first the comparison's metric, then those that the configuration names."""
+    named = study.config.evaluation.metrics or ()
+    return list(dict.fromkeys([metric_of(history), *(name for name in named if f"personal/{name}" in history)]))
 
 
 def _protocol(study: Study) -> str:
     config, many = study.config, study.federation.num_clients
-    places = slots(study)
+    places = slots(study.sampler, many)
+    all_of_them = [entrant.label for entrant in study.entrants.values() if entrant.everyone]
+    but = f" (all {many} for {', '.join(all_of_them)})" if all_of_them and places < many else ""
+    same = (
+        "same weights and batches for all, cohorts by each method's own losses"
+        if _by_losses(config.sampling)
+        else "same weights, cohorts and batches for all"
+    )
+    seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
     how = config.tuning
     rates = (
         "rates untuned"
@@ -192,9 +236,15 @@ def _protocol(study: Study) -> str:
         else f"every method tuned on validation rows: {how.candidates} candidates x {how.seeds} other seeds"
     )
     return (
-        f"{many} clients of {study.federation.spec.pool.name}, {places} a round, {config.rounds} rounds, "
-        f"{len(config.seeds)} seeds; same weights, cohorts and batches for all; {rates}"
+        f"{many} clients of {study.federation.spec.pool.name}, {places} a round{but}, {config.rounds} rounds, "
+        f"{seeds}; {same}; {rates}"
     )
+
+
+def _by_losses(choice: Choice) -> bool:
+    """Whether who is drawn depends on what clients reported."""
+    inner = (value for value in choice.options.values() if isinstance(value, Choice))
+    return choice.name == "power_of_choice" or any(map(_by_losses, inner))
 
 
 def _steps(study: Study, entrant: Entrant, lines: Sequence[Line], position: int) -> int:

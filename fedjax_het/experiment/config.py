@@ -11,6 +11,7 @@ from typing import Any
 
 from fedjax_het.check import known, positive_int, positive_ints, require
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES, DEFAULTS
+from fedjax_het.experiment.families import expanded
 from fedjax_het.experiment.options import factory
 from fedjax_het.experiment.overrides import override, parse
 from fedjax_het.experiment.sections import (
@@ -64,7 +65,8 @@ class Config:
         seeds: one run each.
         every: rounds between evaluations.
         measures: names of the section "measure".
-        compare: the methods of a comparison, labels of `methods` or names of algorithms.
+        compare: the methods of a comparison, labels of `methods` or names of algorithms; "all-global" stands
+            for every algorithm of the family "global" and is replaced by their names.
         data: where the rows come from.
         clients: how they are dealt out; None for data that come with clients.
         shifts: what is done to the clients then, in order: entries of the section "shift".
@@ -110,6 +112,8 @@ class Config:
         """Check and complete every part, in the order of the fields."""
         for option in _OWN.options.values():
             self._set(option.name, convert(option, getattr(self, option.name), option.name))
+        given = self.methods if isinstance(self.methods, Mapping) else table_of(self.methods, "methods")
+        self._set("compare", expanded(self.compare, given))
         _check_numbers(self)
         for section, name in DEFAULTS.items():
             if section != "clients":
@@ -119,7 +123,6 @@ class Config:
         self._set("evaluation", evaluation(self.evaluation))
         self._set("checkpoint", checkpoint(self.checkpoint))
         self._set("tuning", tuning(self.tuning))
-        given = self.methods if isinstance(self.methods, Mapping) else table_of(self.methods, "methods")
         labels = dict.fromkeys((*self.compare, *given))
         self._set("methods", {label: _method(label, given, self.local) for label in labels})
 

@@ -1,4 +1,4 @@
-"""What a configuration can name: data, ways to deal them out, shifts."""
+"""What a configuration can name: data, ways to deal them out, shifts, samplers, weightings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from fedjax_het.experiment.values import default_words
 
 __all__ = ["SECTIONS", "kinds", "table"]
 
-SECTIONS = {"data": "data", "clients": "clients", "shifts": "shift"}
+SECTIONS = {
+    "data": "data",
+    "clients": "clients",
+    "shifts": "shift",
+    "sampling": "sampling",
+    "weighting": "weighting",
+}
 """Key of a configuration -> section of `CHOICES`."""
 
 
@@ -92,4 +98,6 @@ def _title(key: str) -> str:
         "data": 'data = "NAME", or data.OPTION=VALUE',
         "clients": "clients = {name = ..., ...}: how the rows of a pool are dealt out",
         "shifts": "shifts = [{name = ..., ...}, ...], or shifts.0=NAME shifts.0.OPTION=VALUE: done in order",
+        "sampling": "sampling = {name = ..., ...}: who takes part in a round; inner = {name = ..., ...} nests",
+        "weighting": "weighting = {name = ..., ...}: instead of the method's own; base = {...} nests",
     }[key]

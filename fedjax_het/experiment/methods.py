@@ -7,11 +7,12 @@ from typing import Any
 from fedjax_het.algorithms import ALGORITHMS
 from fedjax_het.check import known
 from fedjax_het.experiment.choices import CHOICES
+from fedjax_het.experiment.families import families
 from fedjax_het.experiment.values import usage
 
 __all__ = ["about", "table"]
 
-COLUMNS = ("family", "learns", "state", "sends", "work", "best for", "paper")
+COLUMNS = ("family", "learns", "state", "sends", "work", "cohorts", "best for", "paper")
 
 
 def about(name: str | None = None) -> dict[str, dict[str, str]]:
@@ -31,6 +32,7 @@ def about(name: str | None = None) -> dict[str, dict[str, str]]:
                 entry.state,
                 entry.cost,
                 entry.work,
+                "all" if entry.everyone else "any",
                 entry.best_for,
                 entry.paper,
             )
@@ -46,6 +48,7 @@ def table(name: str | None = None) -> Any:
     Raises:
         ValueError: no method of this name.
     """
+    from rich import box
     from rich.table import Table
 
     facts = about(name)
@@ -55,12 +58,21 @@ def table(name: str | None = None) -> Any:
             made.add_row(key, value)
         return made
     made = Table(
-        caption="d: parameters of the model. K: clusters. F: one forward pass over a client's rows. "
-        "Options: fedjax-het methods NAME",
+        caption="d: parameters of the model. K: clusters or domains. F: one forward pass over a client's rows. "
+        "cohorts: whether any do, or all clients must take part in every round. Options: fedjax-het methods "
+        "NAME. A whole family: fedjax-het compare --methods all-global",
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    for column in ("method", *COLUMNS):
-        made.add_column(column)
-    for key, values in facts.items():
-        made.add_row(key, *values.values())
+    made.add_column("method", no_wrap=True)
+    shown = COLUMNS[1:]  # the family leads its methods
+    for column in shown:
+        words = [word for values in facts.values() for word in values[column].split()]
+        made.add_column(column, min_width=max(map(len, words)))  # no word is cut on a narrow terminal
+    for family, names in families().items():
+        made.add_section()
+        made.add_row(f"[bold]{family}[/]")
+        for key in names:
+            made.add_row(key, *(facts[key][column] for column in shown))
     return made

@@ -9,7 +9,10 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union
 
+from fedjax_het.algorithm import Weighting
+from fedjax_het.algorithms.adaptive_prox import AdaptiveMu
 from fedjax_het.engine.executors import Executor
+from fedjax_het.engine.sampling import Sampler
 from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Schedule, Solver, optimizer
 from fedjax_het.models.selectors import Selector
@@ -37,6 +40,9 @@ RECORDS: dict[Any, str] = {
     Executor: "executor",
     Schedule: "schedule",
     Selector: "selector",
+    Sampler: "sampling",
+    Weighting: "weighting",
+    AdaptiveMu: "rule",
     Callable[[Federation], Federation]: "shift",
 }
 """Annotations whose values are chosen by name in turn, and the section of `choices.CHOICES` that has them."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_het.experiment.build import Study
 from fedjax_het.local import Solver
+
+if TYPE_CHECKING:
+    from fedjax_het.experiment.build import Study
 
 __all__ = ["cohort_steps", "paced", "slots"]
 
 
-def slots(study: Study) -> int:
-    """Places in a cohort of the study."""
-    sampler, many = study.sampler, study.federation.num_clients
+def slots(sampler: Any, many: int) -> int:
+    """Places in a sampler's cohorts of `many` clients."""
     sizes = jnp.zeros((many,), jnp.int32)
     loss = jnp.zeros((many,), jnp.result_type(float))
     drawn = jax.eval_shape(
@@ -31,7 +33,7 @@ def cohort_steps(study: Study, solver: Solver) -> int:
     batch = plan.batch_size or max(1, int(sizes.max()))
     amount = int(plan.amount)
     each = amount * -(-sizes // batch) if plan.unit == "epochs" else np.full(sizes.shape, amount)
-    return max(1, round(float(np.where(sizes > 0, each, 0).mean()) * slots(study)))
+    return max(1, round(float(np.where(sizes > 0, each, 0).mean()) * slots(study.sampler, len(sizes))))
 
 
 def paced(solver: Solver, steps: int) -> Solver:

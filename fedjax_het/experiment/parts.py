@@ -8,7 +8,7 @@ from typing import Any
 
 from fedjax_het.check import positive_int
 from fedjax_het.engine import sampling
-from fedjax_het.experiment.build import Entrant, Study, build
+from fedjax_het.experiment.build import Entrant, Study, around
 from fedjax_het.experiment.config import Config
 from fedjax_het.experiment.values import Choice
 from fedjax_het.federation import Federation
@@ -39,7 +39,8 @@ def study_of(
         rounds: of every method.
         cohort: clients of a round, drawn uniformly.
         seeds: runs of every method, seeds 0, 1, ...
-        more: other fields of `Config` that say nothing of these parts, such as `every` or `checkpoint`.
+        more: other fields of `Config`, which say nothing of these parts: `every`, `measures`, `executor`,
+            `weighting`, `evaluation`, `checkpoint`, `tuning`.
 
     Raises:
         ConfigError: an unknown method; numbers out of range.
@@ -58,14 +59,5 @@ def study_of(
         choice = config.methods[label].algorithm
         bare = Entrant(label, choice, problem, solver, None)
         entrants[label] = dataclasses.replace(bare, algorithm=bare.rebuilt(solver))
-    shell = build(Config(rounds=1, seeds=(0,), every=1, compare=("fedavg",)), ())
-    return dataclasses.replace(
-        shell,
-        config=config,
-        federation=federation,
-        problem=problem,
-        solver=solver,
-        sampler=sampler,
-        entrants=entrants,
-        given=True,
-    )
+    rest = around(config, federation, problem)
+    return Study(config, federation, problem, solver, sampler, **rest, entrants=entrants, given=True)

@@ -8,40 +8,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedjax_het.experiment.results import PERCENT
+
 if TYPE_CHECKING:
-    from fedjax_het.experiment.results import Comparison
+    from fedjax_het.experiment.results import Comparison, Line
 
 __all__ = ["as_json", "table"]
 
-PERCENT = ("accuracy",)
-"""Metrics shown in percent."""
+OPTIONAL = ("variance", "best decile")
+"""Columns that give way, the last first, to those of other metrics and of tuning: 100 characters must do."""
+
+SPREAD = ("worst decile", "best decile", "variance", "Gini", "Jain", "entropy", "divergence")
+"""What JSON tells of the clients beside their mean, see `fedjax_het.metrics.fairness`."""
 
 
 def table(result: Comparison) -> tuple[Any, str]:
     """(a rich table with a line for each method, what its columns mean)."""
+    from rich import box
     from rich.table import Table
 
-    percent = result.metric in PERCENT
-    scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 4, "")
-    rows = Table(title=result.protocol, title_justify="left", title_style="bold")
-    rows.add_column("method")
-    tuned = any(line.tuned is not None for line in result.lines)
-    columns = [f"global {result.metric}{unit}", f"mean client{unit}", f"worst decile{unit}", "MB down", "MB up"]
-    for column in [*columns, "seconds", *(["tuned"] if tuned else [])]:
-        rows.add_column(column, justify="right")
-    for line in result.lines:
-        cells = [
-            line.name,
-            _cell(line.union, scale, digits),
-            _cell(line.mean, scale, digits),
-            _cell(line.worst(result.metric), scale, digits),
-            f"{line.bytes_down.mean() / 1e6:.1f}",
-            f"{line.bytes_up.mean() / 1e6:.1f}",
-            f"{line.seconds:.1f}",
-        ]
-        if tuned:
-            cells.append("" if line.tuned is None else _numbers(line.tuned.numbers))
-        rows.add_row(*cells)
+    rows = Table(
+        title=result.protocol,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    rows.add_column("method", no_wrap=True)
+    cells = [_cells(result, line) for line in result.lines]
+    for column in cells[0]:
+        rows.add_column(column, justify="right", no_wrap=column != "tuned")
+    for line, values in zip(result.lines, cells):
+        rows.add_row(line.name, *values.values())
+    for one in result.diverged:
+        who = "server" if one.client is None else f"client {one.client}"
+        where = ("in tuning",) if one.round is None else (f"round {one.round}", who)
+        rows.add_row(one.name, "diverged", *where)
+    tuned = "tuned" in cells[0]
     fair = (
         "Every method had the same tuning budget on validation rows; the seeds shown are fresh."
         if tuned
@@ -49,11 +52,51 @@ def table(result: Comparison) -> tuple[Any, str]:
     )
     meaning = (
         "global: the one model on all clients' test rows (- where there is none). client: each client's own "
-        f"model {result.about_clients}; worst decile: its worst tenth of clients. ± is the standard deviation "
-        "over seeds. MB: a run's traffic, all clients together. seconds: all seeds, compilation included. "
-        f"{fair}"
+        f"model {result.about_clients}, all clients alike; worst decile: the mean of the worst tenth of them. "
+        "± is the standard deviation over seeds. MB: a run's traffic, all clients together. time: seconds for "
+        f"all seeds, compilation included. Gini, Jain and more: --json. {fair}"
     )
-    return rows, meaning
+    ended = "".join(f"{one}.\n" for one in result.diverged)
+    return rows, ended + meaning
+
+
+def _cells(result: Comparison, line: Line) -> dict[str, str]:
+    """A method's line: header -> text."""
+    metric, spread = result.metric, line.spread(result.metric)
+    scale, digits, unit = _units(metric)
+    tuned = any(each.tuned is not None for each in result.lines)
+    taken = len(line.others) + tuned + (metric not in PERCENT)  # whose figures are longer
+    shown = OPTIONAL[: max(0, len(OPTIONAL) - taken)]
+    cells = {
+        f"global\n{metric}{unit}": _cell(line.union, scale, digits),
+        f"mean\nclient{unit}": _cell(line.mean, scale, digits),
+        f"worst\ndecile{unit}": _cell(spread["worst decile"], scale, digits),
+    }
+    if "best decile" in shown:
+        cells[f"best\ndecile{unit}"] = _cell(spread["best decile"], scale, digits)
+    if "variance" in shown:  # has the square of the unit already
+        squared, places = ("\n%²", 0) if metric in PERCENT else ("", digits)
+        cells[f"variance{squared}"] = _cell(spread["variance"], digits=places)
+    for name in line.others:
+        scale, digits, unit = _units(name)
+        cells[f"client\n{name}{unit}"] = _cell(line.spread(name)["mean"], scale, digits)
+    cells |= {
+        "MB\ndown": _short(line.bytes_down.mean() / 1e6),
+        "MB\nup": _short(line.bytes_up.mean() / 1e6),
+        "time\ns": _short(line.seconds),
+    }
+    if tuned:
+        cells["tuned"] = "" if line.tuned is None else _numbers(line.tuned.numbers)
+    return cells
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _units(metric: str) -> tuple[float, int, str]:
+    """(factor, decimals, unit) of a metric as it is shown."""
+    return (100.0, 1, " %") if metric in PERCENT else (1.0, 3, "")
 
 
 def _numbers(numbers: dict[str, Any]) -> str:
@@ -77,17 +120,25 @@ def _final(history: Any, name: str) -> dict[str, Any] | None:
 
 
 def as_json(result: Comparison) -> str:
-    """The figures of the table and, apart, last, best (by validation) and final-window values; NaN is null."""
+    """The figures of the table and, apart, last, best (by validation) and final-window values; NaN is null.
+
+    Of every metric that clients are judged by there are its mean over clients and how evenly it is spread, all
+    clients alike; variances of what the table has in percent are in percent squared.
+    """
     lines = [
         {
             "method": line.name,
-            f"global_{result.metric}": _plain(line.union),
-            f"mean_client_{result.metric}": _plain(line.mean),
-            f"worst_decile_{result.metric}": _plain(line.worst(result.metric)),
+            **_judged(line, result.metric, line.union),
+            **{
+                key: value
+                for name in line.others
+                for key, value in _judged(line, name, _last(line.history, f"global/{name}")).items()
+            },
             "bytes_down": _plain(line.bytes_down),
             "bytes_up": _plain(line.bytes_up),
             "gradient_steps": _plain(line.steps),
             "seconds": line.seconds,
+            "every_client_every_round": line.everyone,
             "final": {
                 who: _final(line.history, f"{kind}/{result.metric}")
                 for who, kind in (("global", "global"), ("mean_client", "personal"))
@@ -103,8 +154,33 @@ def as_json(result: Comparison) -> str:
         "clients_judged": result.about_clients,
         "folder": None if result.folder is None else str(result.folder),
         "methods": lines,
+        "diverged": [
+            {
+                "method": one.name,
+                "seed": one.seed,
+                "round": one.round,
+                "client": one.client,
+                "leaf": one.leaf,
+                "message": str(one.error),
+            }
+            for one in result.diverged
+        ],
     }
     return json.dumps(whole, indent=2)
+
+
+def _judged(line: Line, metric: str, union: np.ndarray | None) -> dict[str, Any]:
+    """A metric of the global model, and of the clients: {"mean_client_auc": [seeds], ...}."""
+    spread = line.spread(metric)
+    return {
+        f"global_{metric}": _plain(union),
+        f"mean_client_{metric}": _plain(spread["mean"]),
+        **{f"{name.replace(' ', '_').lower()}_{metric}": _plain(spread[name]) for name in SPREAD},
+    }
+
+
+def _last(history: Any, name: str) -> np.ndarray | None:
+    return history[name][:, -1] if name in history else None
 
 
 def _plain(values: Any) -> Any:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from fedjax_het.engine import History
+from fedjax_het.engine.nonfinite import NonFiniteError
 from fedjax_het.experiment.statistics import LEAST, differences
 from fedjax_het.experiment.tuning import Tuned
 from fedjax_het.metrics import fairness, low_is_good
 
-__all__ = ["Comparison", "Line", "metric_of"]
+__all__ = ["PERCENT", "Comparison", "Diverged", "Line", "metric_of"]
+
+PERCENT = ("accuracy",)
+"""Metrics shown in percent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,9 @@ class Line:
         seconds: of computing, for all seeds, compilation included.
         history: all that was recorded, with a leading dimension "seed".
         tuned: what tuning chose; None if it was not tuned.
+        everyone: whether every client took part in every round, which the method demands, although the study
+            draws fewer.
+        others: the other metrics asked for -> that metric of each client's own model, [seeds, N].
     """
 
     name: str
@@ -40,6 +48,8 @@ class Line:
     seconds: float
     history: History
     tuned: Tuned | None = None
+    everyone: bool = False
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def mean(self) -> np.ndarray:
@@ -48,8 +58,52 @@ class Line:
 
     def worst(self, metric: str) -> np.ndarray:
         """Mean over the worst tenth of clients, [seeds]."""
-        held = ~np.isnan(self.clients)
-        return fairness.worst_decile(self.clients, held, low_is_good=low_is_good(metric))
+        return self.spread(metric)["worst decile"]
+
+    def spread(self, metric: str) -> dict[str, np.ndarray]:
+        """How evenly a metric is spread over clients that count alike, by name, [seeds] each.
+
+        See `fedjax_het.metrics.fairness`; the variance of what is shown in percent is in percent squared.
+
+        Args:
+            metric: the one that `clients` holds, or one of `others`.
+        """
+        values = self.others.get(metric, self.clients)
+        held = ~np.isnan(values)
+        found = fairness.spread(values, held, low_is_good=low_is_good(metric))
+        return found | {"variance": fairness.variance(values, held, percent=metric in PERCENT)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Diverged:
+    """A method that ended in NaN or infinity, and so has no line. `str()` says where.
+
+    Attributes:
+        name: the method's label.
+        seed: of the run; None if no candidate of its tuning stayed finite.
+        round: of that run; None as above.
+        client: the first whose upload was not finite; None if it was the server's step, or as above.
+        leaf: the first leaf of that upload that was not finite; None where `client` is.
+        error: what was raised; that of a run has the states to replay it from.
+    """
+
+    name: str
+    error: Exception = dataclasses.field(compare=False, repr=False)
+    seed: int | None = None
+    round: int | None = None
+    client: int | None = None
+    leaf: str | None = None
+
+    @classmethod
+    def of(cls, name: str, seed: int, error: NonFiniteError) -> Diverged:
+        """From what a run raised."""
+        return cls(name, error, seed, error.round, error.client, error.leaf)
+
+    def __str__(self) -> str:
+        if self.seed is None:
+            return f"{self.name} diverged with every candidate of its tuning"
+        who = "server" if self.client is None else f"client {self.client}, {self.leaf}"
+        return f"{self.name} diverged in round {self.round} ({who}), seed {self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +111,12 @@ class Comparison:
     """Every method's line, and the protocol in words.
 
     Attributes:
-        lines: in the order asked for.
+        lines: in the order asked for, at least one.
         metric: what `union` and `clients` hold.
         protocol: who was trained how, and whether rates were tuned.
         about_clients: how a client's own model was judged.
         folder: where it is kept, or None.
+        diverged: the methods that are no line because they diverged.
     """
 
     lines: tuple[Line, ...]
@@ -69,6 +124,7 @@ class Comparison:
     protocol: str
     about_clients: str
     folder: Path | None = None
+    diverged: tuple[Diverged, ...] = ()
 
     @property
     def histories(self) -> dict[str, History]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedjax_het import keys
 from fedjax_het.check import positive_int, require
-from fedjax_het.engine import make_round, sampling
+from fedjax_het.engine import make_round
 from fedjax_het.experiment.build import Entrant, Study
 from fedjax_het.experiment.candidates import grid, numbers
 from fedjax_het.experiment.central import pooled_over_time
@@ -21,10 +21,14 @@ from fedjax_het.experiment.lanes import losses, stacked
 from fedjax_het.experiment.pace import cohort_steps, paced
 from fedjax_het.experiment.values import complete, make, plain
 
-__all__ = ["Tuned", "check", "from_json", "tune"]
+__all__ = ["Tuned", "Untunable", "check", "from_json", "tune"]
 
 STREAM = "tuning"
 """Of a seed's key: no draw of a tuning run is one of a final run, whatever its seed."""
+
+
+class Untunable(ValueError):
+    """No candidate of a method stayed finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +142,8 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
         seeds: runs of each.
 
     Raises:
-        TypeError, ValueError: numbers of the wrong kind or range; no validation rows; no candidate that stays
-            finite; see `grid`.
+        TypeError, ValueError: numbers of the wrong kind or range; no validation rows; see `grid`.
+        Untunable: no candidate that stays finite.
     """
     seeds = positive_int("seeds", seeds, remedy="2 is usual")
     methods = grid(study, entrant, candidates)
@@ -148,7 +152,7 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
     layout, fixed, varied = stacked(algorithms, entrant.label)
     lanes = jnp.stack([keys.stream(jax.random.key(seed), STREAM) for seed in range(seeds)])
     federation = pooled_over_time(study.federation) if entrant.centralised else study.federation
-    sampler = sampling.everyone() if entrant.centralised else study.sampler
+    sampler = study.sampler_of(entrant)
     weighting = None if entrant.centralised else study.weighting
     found = losses(
         layout,
@@ -162,12 +166,12 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
     )
     scores = tuple(tuple(map(float, row)) for row in np.asarray(found))
     chosen = _best(scores)
-    low, high = (numbers(methods[place])["learning_rate"] for place in (0, -1))
-    require(
-        bool(np.isfinite(scores[chosen]).all()),
-        f"candidates of {entrant.label!r} must stay finite, got {len(methods)} that did not, with learning "
-        f"rates from {low:g} to {high:g}: configure a lower one",
-    )
+    if not np.isfinite(scores[chosen]).all():
+        low, high = (numbers(methods[place])["learning_rate"] for place in (0, -1))
+        raise Untunable(
+            f"candidates of {entrant.label!r} must stay finite, got {len(methods)} that did not, with learning "
+            f"rates from {low:g} to {high:g}: configure a lower one"
+        )
     return Tuned(entrant.label, _built(entrant, methods[chosen]), methods, scores, chosen)
 
 

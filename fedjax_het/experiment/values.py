@@ -12,6 +12,7 @@ from fedjax_het.experiment.options import RECORDS, REQUIRED, UNFIT, Factory, Opt
 from fedjax_het.experiment.source import ConfigError, nearest
 
 __all__ = [
+    "NONE",
     "Choice",
     "complete",
     "convert",
@@ -122,7 +123,8 @@ def convert(option: Option, value: Any, key: str) -> Any:
     for kind in option.kinds:
         if kind in RECORDS:
             if isinstance(value, (str, Mapping, Choice)):
-                return complete(RECORDS[kind], value, key)
+                usual = Choice(option.default) if isinstance(option.default, str) else None
+                return complete(RECORDS[kind], value, key, usual)
         elif (section := list_of(kind)) is not None:
             if isinstance(value, (list, tuple)):
                 return tuple(complete(section, one, f"{key}[{place}]") for place, one in enumerate(value))

@@ -107,6 +107,7 @@ def fold(
     plan: Plan,
     *,
     work: Any = 1.0,
+    stop: Callable[[Any], Array] | None = None,
 ) -> tuple[Any, Array]:
     """Fold `step` over a client's minibatches; the loop under every solver, published for methods of their own.
 
@@ -117,6 +118,8 @@ def fold(
         data: one client.
         plan: how much, in which batches.
         work: the fraction of the plan that this client does, in [0, 1]; steps are rounded to the nearest.
+        stop: carry -> bool scalar, asked after every epoch but the last; True ends the client's work there.
+            Derivatives pass it by. None never asks, and is the plain loop.
 
     Returns:
         (carry, steps taken int32 scalar). No step is taken that is not part of the plan: an empty client
@@ -133,6 +136,8 @@ def fold(
         batch = batch._replace(weight=jnp.where(counts, batch.weight, 0))
         return step(carry, batch, jax.random.fold_in(draws, j), j)
 
+    if stop is not None:
+        return _until(stop, visit, carry, steps, plan.batches(data), plan.most)
     if plan.most is None:
         return jax.lax.fori_loop(0, steps, visit, carry), steps
 
@@ -141,3 +146,42 @@ def fold(
         return jax.lax.cond(j < steps, lambda: visit(j, carry), lambda: carry), None
 
     return jax.lax.scan(maybe, carry, jnp.arange(plan.most, dtype=jnp.int32))[0], steps
+
+
+def _until(
+    stop: Callable[[Any], Array],
+    visit: Callable[[Array, Any], Any],
+    carry: Any,
+    steps: Array,
+    batches: Array,
+    most: int | None,
+) -> tuple[Any, Array]:
+    """`fold` with a question between epochs of `batches` steps."""
+    false, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+
+    def ask(carry: Any, after: Array) -> Array:
+        # nothing hangs on the answer after the last step, and a loop within `stop` needs no derivative
+        held = jax.lax.stop_gradient(carry)
+        between = (after % batches == 0) & (after < steps)
+        return jax.lax.cond(between, lambda: stop(held), lambda: false)
+
+    def epoch(state: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
+        j, _, carry = state
+        end = jnp.minimum(j + batches, steps)
+        carry = jax.lax.fori_loop(j, end, visit, carry)
+        return end, ask(carry, end), carry
+
+    def maybe(state: tuple[Array, Array, Any], j: Array) -> tuple[tuple[Array, Array, Any], None]:
+        def go() -> tuple[Array, Array, Any]:
+            new = visit(j, state[2])
+            return j + 1, ask(new, j + 1), new
+
+        return jax.lax.cond((j < steps) & ~state[1], go, lambda: state), None
+
+    start = (zero, false, carry)
+    if most is None:
+        taken, _, carry = jax.lax.while_loop(lambda state: (state[0] < steps) & ~state[1], epoch, start)
+        return carry, taken
+    (taken, done, carry), _ = jax.lax.scan(maybe, start, jnp.arange(most, dtype=jnp.int32))
+    # a static loop too short for the plan reports the plan, so that its caller can tell
+    return carry, jnp.where(done, taken, steps)

@@ -90,6 +90,14 @@ def without_controls(state: Any) -> Any:
     return dataclasses.replace(state, server=server, clients=tree.zeros_like(state.clients))
 
 
+def without_duals(state: Any) -> Any:
+    """A state of FedDyn with every dual zero again, and the cohort's mean as the model that is sent."""
+    zero = tree.zeros_like(state.server.dual)
+    server = dataclasses.replace(state.server, params=state.server.served, dual=zero)
+    clients = dataclasses.replace(state.clients, dual=tree.zeros_like(state.clients.dual))
+    return dataclasses.replace(state, server=server, clients=clients)
+
+
 @dataclasses.dataclass(frozen=True)
 class Reduction:
     """One line of the lattice.
@@ -100,6 +108,7 @@ class Reduction:
         options: what the runs of both sides are given.
         between: applied to the method's state after every round.
         params: server -> the parameters to compare.
+        average: (problem, solver) -> the kind of federated averaging that it is.
     """
 
     build: Callable[[Any, Any], Any]
@@ -107,6 +116,7 @@ class Reduction:
     options: Callable[[], dict[str, Any]] = dict
     between: Callable[[Any], Any] = lambda state: state
     params: Callable[[Any], Any] = lambda server: server.params
+    average: Callable[[Any, Any], Any] = lambda problem, solver: fh.algorithms.fedavg(problem, solver)
 
 
 def fedper(problem: Any, solver: Any, personal: Callable[[str], bool]) -> Any:
@@ -120,6 +130,21 @@ def weighted(problem: Any, solver: Any, weighting: Any) -> Any:
     return dataclasses.replace(fh.algorithms.fedavg(problem, solver), weighting=weighting)
 
 
+def one_step(solver: Any) -> Any:
+    """The solver, with one local step a round."""
+    plan = dataclasses.replace(solver.plan, amount=jnp.ones((), jnp.int32), unit="steps")
+    return dataclasses.replace(solver, plan=plan)
+
+
+def equal_steps(solver: Any) -> Any:
+    """The solver, with five local steps a round for every client."""
+    plan = dataclasses.replace(solver.plan, amount=jnp.full((), 5, jnp.int32), unit="steps")
+    return dataclasses.replace(solver, plan=plan)
+
+
+HUGE = 1e15
+"""In place of infinity: an update of order 1 changes it by 1e-15 of itself."""
+
 REDUCTIONS = {
     "FedAvg, a cap of all": Reduction(lambda p, s: weighted(p, s, fh.weighting.capped(1.0))),
     "FedAvg, counts clipped at the largest": Reduction(
@@ -128,7 +153,15 @@ REDUCTIONS = {
     "FedAvg, sizes without noise": Reduction(
         lambda p, s: weighted(p, s, fh.weighting.noisy(1e3, mechanism="geometric")), exact=True
     ),
-    "FedProx, mu = 0": Reduction(lambda p, s: fh.algorithms.fedprox(p, s, mu=0.0)),
+    "FedProx, mu = 0": Reduction(lambda p, s: fh.algorithms.fedprox(p, s, mu=0.0), exact=True),
+    "FedNova, equal steps": Reduction(
+        lambda p, s: fh.algorithms.fednova(p, equal_steps(s)),
+        average=lambda p, s: fh.algorithms.fedavg(p, equal_steps(s)),
+    ),
+    "FedNova, equal steps and a proximal term, is FedProx": Reduction(
+        lambda p, s: fh.algorithms.fednova(p, equal_steps(s), mu=0.3),
+        average=lambda p, s: fh.algorithms.fedprox(p, equal_steps(s), mu=0.3),
+    ),
     "SCAFFOLD II, controls held at zero": Reduction(
         lambda p, s: fh.algorithms.scaffold(p, s),
         options=lambda: {"weighting": fh.weighting.uniform()},
@@ -138,6 +171,33 @@ REDUCTIONS = {
         lambda p, s: fh.algorithms.scaffold(p, s, option="I"),
         options=lambda: {"weighting": fh.weighting.uniform()},
         between=without_controls,
+    ),
+    "FedDyn, duals held at zero, is FedProx": Reduction(
+        lambda p, s: fh.algorithms.feddyn(p, s, alpha=0.3),
+        options=lambda: {"weighting": fh.weighting.uniform()},
+        between=without_duals,
+        average=lambda p, s: fh.algorithms.fedprox(p, s, mu=0.3),
+    ),
+    "q-FedAvg, q = 0, counts every client alike": Reduction(
+        lambda p, s: fh.algorithms.qfedavg(p, s, q=0.0),
+        average=lambda p, s: weighted(p, s, fh.weighting.uniform()),
+    ),
+    "q-FedAvg, q = 0, counts every row alike": Reduction(
+        lambda p, s: fh.algorithms.qfedavg(p, s, q=0.0, weights="proportional")
+    ),
+    "q-FedSGD, q = 0, is one step of a batch": Reduction(
+        lambda p, s: fh.algorithms.qfedsgd(p, s, q=0.0, weights="proportional"),
+        average=lambda p, s: fh.algorithms.fedavg(p, one_step(s)),
+    ),
+    "TERM, t = 0": Reduction(lambda p, s: fh.algorithms.term(p, s, t=0.0), exact=True),
+    "AFL, the mixture held at the shares of rows, is one step of a batch": Reduction(
+        lambda p, s: fh.algorithms.afl(p, s, domain_learning_rate=0.0, start=cases.SIZES),
+        options=lambda: {"sampler": fh.sampling.everyone()},
+        average=lambda p, s: fh.algorithms.fedavg(p, one_step(s)),
+    ),
+    "Agnostic FedAvg, one domain, full batches": Reduction(
+        lambda p, s: fh.algorithms.agnostic(p, descent(), domains=[0] * len(cases.SIZES)),
+        average=lambda p, s: fh.algorithms.fedavg(p, descent()),
     ),
     "FedPer, no personal leaf": Reduction(lambda p, s: fedper(p, s, nothing), exact=True),
     "IFCA, one cluster": Reduction(
@@ -149,6 +209,24 @@ REDUCTIONS = {
             p, s, server=fh.local.optimizer(optax.sgd, learning_rate=1.0, momentum=0.0)
         )
     ),
+    "FedAvgM, momentum 0": Reduction(lambda p, s: fh.algorithms.fedavgm(p, s, momentum=0.0)),
+    "FedAvgM, momentum 0, looking ahead": Reduction(
+        lambda p, s: fh.algorithms.fedavgm(p, s, momentum=0.0, nesterov=True)
+    ),
+    "FedAdam, no memory, tau and the rate without bound": Reduction(
+        lambda p, s: fh.algorithms.fedadam(p, s, b1=0.0, b2=0.0, tau=HUGE, server_learning_rate=HUGE)
+    ),
+    "FedAdam of the paper's runs, no memory, tau and the rate without bound": Reduction(
+        lambda p, s: fh.algorithms.fedadam(
+            p, s, b1=0.0, b2=0.0, tau=HUGE, server_learning_rate=HUGE, mode="keras"
+        )
+    ),
+    "FedYogi, no memory, tau without bound, twice the rate since v stays at its square": Reduction(
+        lambda p, s: fh.algorithms.fedyogi(p, s, b1=0.0, b2=0.0, tau=HUGE, server_learning_rate=2 * HUGE)
+    ),
+    "FedAdagrad, no momentum, tau without bound, twice the rate since v stays at its square": Reduction(
+        lambda p, s: fh.algorithms.fedadagrad(p, s, b1=0.0, tau=HUGE, server_learning_rate=2 * HUGE)
+    ),
 }
 
 
@@ -157,7 +235,7 @@ def test_it_is_federated_averaging(name: str) -> None:
     reduction, (problem, solver) = REDUCTIONS[name], parts()
     options = reduction.options()
     reduced = last(reduction.build(problem, solver), between=reduction.between, **options)
-    average = last(fh.algorithms.fedavg(problem, solver), **options)
+    average = last(reduction.average(problem, solver), **options)
     if reduction.exact:
         assert_equal(tree.combine(reduced.server.params, reduced.server.params), average.server.params)
     else:
@@ -266,10 +344,55 @@ def test_renumbering_clients_renumbers_their_states() -> None:
     close(after.clients, tree.take(before.clients, jnp.asarray(order, jnp.int32)))
 
 
-@pytest.mark.parametrize("option", ["I", "II"])
-def test_the_global_control_is_the_mean_of_all_clients_controls(option: str) -> None:
+def parts_of_the_whole(weights: str) -> np.ndarray:
+    """What each client counts: 1/N, the empty one included, or n_k/n."""
+    counts = np.array(cases.SIZES, float) if weights == "proportional" else np.ones(len(cases.SIZES))
+    return counts / counts.sum()
+
+
+@pytest.mark.parametrize(
+    ("option", "weights", "start"),
+    [("I", "uniform", "zero"), ("II", "uniform", "gradients"), ("II", "proportional", "zero")],
+)
+def test_the_global_control_is_the_mean_of_all_clients_controls(option: str, weights: str, start: str) -> None:
     """After partial rounds too, the empty client counting as one of N."""
     problem, solver = parts()
-    for state in states(fh.algorithms.scaffold(problem, solver, option=option)):
-        close(state.server.control, jax.tree.map(lambda leaf: leaf.mean(axis=0), state.clients.control))
+    algorithm = fh.algorithms.scaffold(problem, solver, option=option, weights=weights, start=start)
+    share = parts_of_the_whole(weights)
+    for state in states(algorithm):
+        mean = jax.tree.map(lambda leaf: np.tensordot(share, np.asarray(leaf), 1), state.clients.control)
+        close(state.server.control, mean)
     assert float(tree.sum_of_squares(state.server.control)) > 1e-6
+
+
+@pytest.mark.parametrize("weights", ["uniform", "proportional", "scaled_alpha"])
+def test_the_global_dual_is_the_mean_of_all_clients_duals(weights: str) -> None:
+    """After partial rounds too; with scaled alphas the mean is by rows."""
+    problem, solver = parts()
+    share = parts_of_the_whole("uniform" if weights == "uniform" else "proportional")
+    for state in states(fh.algorithms.feddyn(problem, solver, alpha=0.3, weights=weights)):
+        mean = jax.tree.map(lambda leaf: np.tensordot(share, np.asarray(leaf), 1), state.clients.dual)
+        close(state.server.dual, mean)
+    assert float(tree.sum_of_squares(state.server.dual)) > 1e-6
+
+
+def test_the_mixture_of_clients_stays_on_the_simplex() -> None:
+    """Rounds with a step so large that it ends in a corner too; the empty client never has a share."""
+    problem, solver = parts()
+    empty = cases.SIZES.index(0)
+    for rate in (0.05, 10.0):
+        algorithm = fh.algorithms.afl(problem, solver, domain_learning_rate=rate)
+        path = [np.asarray(s.server.mixture) for s in states(algorithm, sampler=fh.sampling.everyone())]
+        for share in path:
+            assert share.min() == 0 == share[empty] and abs(share.sum() - 1) < DEGREE
+        assert np.abs(path[-1] - path[0]).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["qfedavg", "qfedsgd", "term"])
+def test_every_client_twice_is_the_same_step_of_those_who_weigh_losses(name: str) -> None:
+    federation = cases.federation()
+    twice = assemble(cases.pool(), held(federation) * 2)
+    algorithm = fh.algorithms.make(name, cases.problem(federation), descent())
+    options = {"sampler": fh.sampling.everyone(), "rounds": 2}
+    once, again = (last(algorithm, federation=each, **options) for each in (federation, twice))
+    close(once.server, again.server)

@@ -37,7 +37,7 @@ def test_the_default_is_the_comparison_of_methods_on_digits() -> None:
     assert config.model.options["hidden"] == (64,)
     rate, batch, epochs = (config.local.options[name] for name in ("learning_rate", "batch_size", "epochs"))
     assert (rate, batch, epochs) == (0.1, 20, 5)
-    assert config.sampling == Choice("uniform", {"size": 10})
+    assert config.sampling == Choice("uniform", {"size": 10, "replacement": False})
     assert Config.load() == config
 
 
@@ -45,7 +45,8 @@ def test_the_resolved_configuration_writes_every_default_out() -> None:
     table = Config.load(overrides=["algorithm=fedprox"]).resolved()
     assert table["algorithm"] == {"name": "fedprox", "mu": 0.1, "server": "none"}
     assert table["local"]["momentum"] == "none"
-    assert table["methods"]["scaffold"] == {"name": "scaffold", "option": "II", "server_learning_rate": 1.0}
+    scaffold = {"option": "II", "weights": "uniform", "start": "zero", "server_learning_rate": 1.0}
+    assert table["methods"]["scaffold"] == {"name": "scaffold", **scaffold}
     assert table["evaluation"] == {"split": "test", "metrics": "none", "sample": "none", "local": False}
     assert json.loads(json.dumps(table)) == table
 
@@ -167,7 +168,11 @@ def test_data_with_their_own_clients_take_no_section_clients(tmp_path: Path) -> 
     ("text", "place", "message"),
     [
         ("[clients]\nalhpa = 1", "exp.toml, line 2", "did you mean 'alpha'.*alpha \\(a number; default 0.1\\)"),
-        ("\n[algorithm]\nmu = 1", "exp.toml, line 3", "it is one of 'fedprox'; 'fedavg' takes server"),
+        (
+            "\n[algorithm]\nmu = 1",
+            "exp.toml, line 3",
+            "it is one of 'fedprox', 'fednova'; 'fedavg' takes server",
+        ),
         ('algorithm = "fedporx"', "exp.toml, line 1", "did you mean 'fedprox'"),
         ("alpha = 1", "exp.toml, line 1", "did you mean clients.alpha"),
         ("ronds = 1", "exp.toml, line 1", "did you mean 'rounds'"),

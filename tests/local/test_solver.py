@@ -1,10 +1,13 @@
 """Local work against NumPy: steps, counts, accounts, schedules, optax rules, both loops."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from reference.nova import weights_of_gradients
 
 import fedjax_het as fh
 from fedjax_het import keys, local, tree
@@ -32,12 +35,12 @@ def client(federation, k):
 
 
 @jax.jit
-def solve(solver, problem, data, mu, work=1.0, round_=0, decay=None):
+def solve(solver, problem, data, mu, work=1.0, round_=0, pull=None, held=None):
     start = Model({"head": {"kernel": jnp.asarray(START, jnp.result_type(float))}}, ())
     f = objective(problem)
     if mu is not None:
         f = prox(f, start.params, mu)
-    return solver.solve(KEY, f, start, data, round_=round_, work=work, decay=decay)
+    return solver.solve(KEY, f, start, data, round_=round_, work=work, pull=pull, held=held)
 
 
 positions = jax.jit(lambda plan, data, seed, j: plan.positions(data, seed, j))
@@ -55,7 +58,7 @@ def recorded(solver, data, federation):
 
 
 def by_hand(federation, steps, rates, momentum=0.0, mu=0.0):
-    """Momentum SGD on the recorded batches: (w, ||a||_1 computed from its definition, mean loss)."""
+    """Momentum SGD on the recorded batches: (w, mean loss)."""
     x, y = np.asarray(federation.x, np.float64), np.asarray(federation.y, np.float64)
     w, velocity, losses = START.copy(), np.zeros_like(START), []
     for rows, rate in zip(steps, rates):
@@ -65,18 +68,6 @@ def by_hand(federation, steps, rates, momentum=0.0, mu=0.0):
         velocity = velocity + mu * (w - START)
         w = w - rate * velocity
     return w, float(np.mean(losses))
-
-
-def weights_by_hand(rates, momentum=0.0, decay=0.0):
-    """||a||_1: unroll y <- (1 - eta_j decay) y - eta_j v over unit gradients, in units of the first rate."""
-    total = 0.0
-    for i in range(len(rates)):  # the weight of gradient i in the displacement
-        velocity = displacement = 0.0
-        for j in range(i, len(rates)):
-            velocity = momentum * velocity + (1.0 if j == i else 0.0)
-            displacement = (1 - rates[j] * decay) * displacement + rates[j] * velocity
-        total += displacement
-    return total / rates[0]
 
 
 def kernel(solution):
@@ -134,7 +125,7 @@ def test_an_empty_client_stays(x64):
     for solver in (local.sgd(0.1, batch_size=4, momentum=0.9), local.sgd(0.1, batch_size=None, epochs=3)):
         solution = solve(solver, problem, client(federation, 1), MU)
         np.testing.assert_array_equal(kernel(solution), START)
-        for value in (solution.steps, solution.step_sum, solution.accumulated, solution.loss):
+        for value in (solution.steps, solution.step_sum, solution.reach, solution.accumulated, solution.loss):
             assert float(value) == 0
 
 
@@ -167,29 +158,71 @@ def test_accounts_in_closed_form(x64):
     heavy = solve(local.sgd(eta, batch_size=4, epochs=3, momentum=rho), problem, data, None)
     expected = (tau - rho * (1 - rho**tau) / (1 - rho)) / (1 - rho)
     np.testing.assert_allclose(heavy.accumulated, expected, rtol=1e-12)
-    held = solve(local.sgd(eta, batch_size=4, epochs=3), problem, data, MU, decay=MU)
-    np.testing.assert_allclose(held.accumulated, (1 - (1 - eta * MU) ** tau) / (eta * MU), rtol=1e-12)
+    for mu, where in ((MU, {"held": MU}), (None, {"pull": MU})):
+        solution = solve(local.sgd(eta, batch_size=4, epochs=3), problem, data, mu, **where)
+        np.testing.assert_allclose(solution.accumulated, (1 - (1 - eta * MU) ** tau) / (eta * MU), rtol=1e-12)
+        np.testing.assert_allclose(solution.reach, eta * solution.accumulated, rtol=1e-12)
 
 
-@pytest.mark.parametrize("momentum", [None, 0.8])
-@pytest.mark.parametrize("decay", [None, MU])
-def test_accounts_with_a_schedule(x64, momentum, decay):
+def straight():
+    """(problem, data): F(w) = <g, w> with g = (1, -2), nine rows."""
+    federation = fh.models.quadratic_federation(np.zeros((1, 2, 2)), b=[[-1.0, 2.0]], sizes=[9])
+    return fh.models.quadratic(federation.pool), client(federation, 0)
+
+
+@pytest.mark.parametrize("most", [None, 12])
+def test_the_account_is_the_displacement_on_a_straight_loss(x64, most):
+    """-eta_0 |a|_1 g, and |a|_1 as gradient by gradient, each followed through the later steps.
+
+    All at once: with and without momentum, a falling rate, a term inside the rule, one outside, and both.
+    """
+    problem, data = straight()
+    start = Model({"w": jnp.array([0.5, -1.0])}, ())
+
+    @jax.jit
+    @jax.vmap
+    def work(factor, rho, pull, held):
+        solver = local.sgd(local.geometric(0.2, factor, unit="local"), batch_size=1, momentum=rho)
+        solver = solver if most is None else local.scanned(solver, most)
+        f = prox(objective(problem), start.params, held)
+        return solver.solve(KEY, f, start, data, pull=pull, held=held)
+
+    cases = list(itertools.product((1.0, 0.5), (0.0, 0.8), (0.0, MU), (0.0, 1.3)))
+    solutions = work(*jnp.array(cases).T)
+    for i, (factor, rho, pull, held) in enumerate(cases):
+        solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
+        rates = 0.2 * factor ** np.arange(9)
+        moved = start.params["w"] - solution.params["w"]
+        np.testing.assert_allclose(moved, solution.reach * np.array([1.0, -2.0]), rtol=1e-12)
+        np.testing.assert_allclose(solution.step_sum, rates.sum(), rtol=1e-12)
+        np.testing.assert_allclose(solution.reach, 0.2 * solution.accumulated, rtol=1e-12)
+        if not (pull and held):
+            weights = weights_of_gradients(rates, rho, pull or held, "inside" if held else "outside")
+            np.testing.assert_allclose(solution.accumulated, weights.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_a_pull_outside_the_rule_by_hand(x64, momentum):
+    """Without momentum it is the term in the objective; with momentum the buffer does not gather it."""
     problem, federation = make()
     data = client(federation, 2)
-    solver = local.sgd(local.schedule(halved, 0.2, unit="local"), batch_size=4, epochs=3, momentum=momentum)
-    solution = solve(solver, problem, data, None, decay=decay)
-    rates = 0.2 * 0.5 ** np.arange(9)
-    np.testing.assert_allclose(solution.step_sum, rates.sum(), rtol=1e-12)
-    np.testing.assert_allclose(
-        solution.accumulated, weights_by_hand(rates, momentum or 0.0, decay or 0.0), rtol=1e-12
-    )
+    solver = local.sgd(0.1, batch_size=4, epochs=2, momentum=momentum)
+    pulled = solve(solver, problem, data, None, pull=MU)
+    x, y = np.asarray(federation.x), np.asarray(federation.y)
+    w, velocity = START.copy(), 0.0
+    for rows in recorded(solver, data, federation):
+        velocity = (momentum or 0.0) * velocity + x[rows].T @ (x[rows] @ w - y[rows]) / len(rows)
+        w = w - 0.1 * (velocity + MU * (w - START))
+    np.testing.assert_allclose(kernel(pulled), w, rtol=1e-12)
+    inside = kernel(solve(solver, problem, data, MU))
+    assert (np.abs(inside - w).max() < 1e-12) == (momentum is None)
 
 
 def test_accumulated_is_unknown_for_an_adaptive_rule(x64):
     problem, federation = make()
     rule = local.from_optax(optax.adam, learning_rate=0.05, batch_size=4)
     solution = solve(rule, problem, client(federation, 0), None)
-    assert rule.kind == "adaptive" and np.isnan(solution.accumulated)
+    assert rule.kind == "adaptive" and np.isnan(solution.accumulated) and np.isnan(solution.reach)
     np.testing.assert_allclose(solution.step_sum, 0.1, rtol=1e-12)
     assert local.sgd(0.1, batch_size=4).kind == "sgd"
     assert local.sgd(0.1, batch_size=4, momentum=0.0).kind == "momentum"

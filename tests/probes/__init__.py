@@ -15,15 +15,13 @@ import numpy as np
 
 import fedjax_het as fh
 from probes import batchnorm, phases_and_rotation
-from probes.bernoulli import bernoulli
 from probes.blobs import cut, flipped, pool_of, tasks
 from probes.capped_weights import capped
 from probes.cfl_like import cfl_like
 from probes.clipping_hook import clipped
 from probes.dual_sdca import dual_sdca
 from probes.personal_training import personal_training
-from probes.power_of_choice import power_of_choice
-from probes.stragglers import stragglers
+from probes.stragglers import idle
 
 __all__ = ["PROBES", "Case"]
 
@@ -118,17 +116,19 @@ PROBES: dict[str, Case] = {
     ),
     "stragglers_keep": Case(
         _fedprox,
-        sampler=lambda size: stragglers(fh.sampling.uniform(size)),
+        sampler=lambda size: fh.sampling.stragglers(fh.sampling.uniform(size), 0.3, epochs=4),
         notes="partial work is kept",
     ),
     "stragglers_idle": Case(
         _scaffold,
-        sampler=lambda size: stragglers(fh.sampling.uniform(size), policy="idle"),
+        sampler=lambda size: idle(fh.sampling.uniform(size), 0.3),
         notes="work 0: present, without a step",
     ),
     "stragglers_drop": Case(
         _scaffold,
-        sampler=lambda size: stragglers(fh.sampling.uniform(size), policy="drop"),
+        sampler=lambda size: fh.sampling.stragglers(
+            fh.sampling.dropout(fh.sampling.uniform(size), 0.2), 0.3, epochs=4, policy="drop"
+        ),
         absent_slots=True,
         notes="late clients become absent slots",
     ),
@@ -148,6 +148,22 @@ PROBES: dict[str, Case] = {
     "clipping_hook": Case(
         _fedavg, hook=lambda: clipped(0.1, noise=1e-3), notes="clipping and keyed noise before the sum"
     ),
-    "power_of_choice": Case(_fedavg, sampler=power_of_choice, notes="a sampler with a state that reads losses"),
-    "bernoulli": Case(_scaffold, sampler=bernoulli, absent_slots=True, notes="absent slots, and empty rounds"),
+    "power_of_choice": Case(
+        _fedavg,
+        sampler=lambda size: fh.sampling.power_of_choice(size, candidates=size + 1),
+        notes="a sampler that reads losses",
+    ),
+    "bernoulli": Case(
+        _scaffold,
+        sampler=lambda size: fh.sampling.bernoulli(0.4, slots=size),
+        absent_slots=True,
+        notes="a sampler with a state; absent slots, and empty rounds",
+    ),
+    "drawn_twice": Case(
+        _fedavg,
+        sampler=lambda size: fh.sampling.given(size, np.arange(12) / 66),
+        weighting=lambda clients: fh.weighting.per_draw(draws=5),
+        absent_slots=True,
+        notes="draws with replacement as multiplicities, five of them",
+    ),
 }

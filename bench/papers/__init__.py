@@ -1,0 +1,1 @@
+"""Results that papers print, made again: one module a result, run by `papers.py` beside this folder."""

@@ -1,0 +1,174 @@
+"""Families of methods in a comparison, and methods that are defined for all clients only."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import fedjax_het as fh
+from fedjax_het.algorithms import ALGORITHMS
+from fedjax_het.cli import configuration, parse
+from fedjax_het.experiment import Config, ConfigError, build, compare, methods, run, study_of, to_toml
+from fedjax_het.experiment.comparison import _protocol as protocol
+from fedjax_het.experiment.families import families
+from fedjax_het.experiment.pace import slots
+from fedjax_het.experiment.tuning import tune
+
+SMALL = [
+    "clients.clients=4",
+    "sampling.size=2",
+    "rounds=2",
+    "every=2",
+    "seeds=[0]",
+    "model=softmax",
+    "local.epochs=1",
+]
+DEMANDING = "fedprox"
+"""Made to demand all clients, so that the rule is tested apart from any one method."""
+
+
+def members(family):
+    return tuple(name for name, entry in ALGORITHMS.items() if entry.family == family)
+
+
+@pytest.fixture
+def demanding(monkeypatch):
+    entry = dataclasses.replace(ALGORITHMS[DEMANDING], everyone=True, grid=())
+    monkeypatch.setitem(ALGORITHMS, DEMANDING, entry)
+
+
+def test_every_family_is_its_methods_in_the_order_of_the_table():
+    assert set(families()) == {f"all-{entry.family}" for entry in ALGORITHMS.values()}
+    for family, names in families().items():
+        assert names == members(family.removeprefix("all-"))
+        assert Config(compare=(family,)).compare == names
+    assert sorted(name for names in families().values() for name in names) == sorted(ALGORITHMS)
+
+
+def test_a_family_stands_among_other_methods():
+    config = Config.load(None, ["compare=[local_only, all-clustered, all-global, scaffold]"])
+    rest = tuple(name for name in members("global") if name != "scaffold")
+    assert config.compare == ("local_only", *members("clustered"), *rest, "scaffold"), "each once"
+    assert set(config.methods) == set(config.compare)
+
+
+def test_a_file_may_name_a_family_and_keeps_its_methods(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('compare = ["all-personal"]\n[methods.fedper]\nname = "fedper"\n')
+    config = Config.load(path)
+    assert config.compare == members("personal")
+    path.write_text(to_toml(config))
+    assert "all-" not in path.read_text() and Config.load(path) == config
+
+
+def test_the_command_line_takes_families():
+    arguments = parse(["compare", "--methods", "local_only", "all-clustered", "rounds=3"])
+    config = configuration(arguments)
+    assert config.compare == ("local_only", *members("clustered")) and config.rounds == 3
+
+
+def test_the_list_of_methods_shows_families_and_who_demands_all_clients():
+    console = Console(width=100)
+    with console.capture() as kept:
+        console.print(methods.table())
+    shown = kept.get()
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 100
+    assert all(f" {name} " in shown for name in (*families(), *ALGORITHMS))
+    facts = methods.about()
+    assert {facts[name]["cohorts"] for name, entry in ALGORITHMS.items() if entry.everyone} == {"all"}
+    assert facts["fedavg"]["cohorts"] == "any"
+
+
+def test_an_unknown_family_is_answered_with_the_list(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('compare = ["all-globl"]\n')
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}, line 1: compare must list methods and families, got 'all-globl'")
+    assert "did you mean 'all-global'?" in told and "all-clustered (ifca" in told
+
+
+def test_a_label_of_ones_own_is_no_family():
+    config = Config.load(None, ["compare=[all-mine]", "methods.all-mine=fedavg"])
+    assert config.compare == ("all-mine",)
+
+
+def test_what_is_named_twice_is_still_refused():
+    with pytest.raises(ConfigError, match="each once"):
+        Config(compare=("fedavg", "fedavg", "all-global"))
+
+
+def test_who_demands_all_clients_gets_them_and_it_is_said(demanding):
+    config = Config.load(None, [*SMALL, f"compare=[fedavg, {DEMANDING}]"])
+    said = []
+    result = compare(config, announce=said.append)
+    lines = {line.name: line for line in result.lines}
+    assert lines["fedavg"].history["cohort"].shape[-1] == 2, "the others keep their cohorts"
+    np.testing.assert_array_equal(lines[DEMANDING].history["cohort"][0], [[0, 1, 2, 3]] * 2)
+    assert [line.everyone for line in result.lines] == [False, True]
+    assert (lines[DEMANDING].bytes_up == 2 * lines["fedavg"].bytes_up).all(), "the price shows"
+    assert f"2 a round (all 4 for {DEMANDING})" in result.protocol
+    assert f"{DEMANDING}: all 4 clients in every round, as the method demands" in said
+
+
+def test_the_studys_sampler_stays_where_it_draws_everyone(demanding):
+    config = Config.load(None, [*SMALL, "sampling.size=4", f"compare=[fedavg, {DEMANDING}, centralised]"])
+    study = build(config, config.compare)
+    assert slots(study.sampler, 4) == 4
+    for name, entrant in study.entrants.items():
+        assert (study.sampler_of(entrant) is study.sampler) == (name != "centralised")
+        assert entrant.everyone == (name == DEMANDING)
+    assert "all 4 for" not in protocol(study)
+
+
+def test_a_single_run_on_cohorts_is_refused_with_the_remedy(demanding, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("nothing is to be compiled")
+
+    monkeypatch.setattr("fedjax_het.experiment.runs.simulate", never)
+    with pytest.raises(ConfigError) as caught:
+        run(Config.load(None, [*SMALL, f"algorithm={DEMANDING}"]))
+    told = str(caught.value)
+    assert told.startswith(
+        "override 'sampling.size=2' and override 'algorithm=fedprox': sampling must be 'everyone'"
+    )
+    assert "2 of 4 clients a round" in told and "set sampling=everyone" in told
+    for whole in ("sampling=everyone", "sampling.size=4"):
+        rest = [change for change in SMALL if not change.startswith("sampling")]
+        assert build(Config.load(None, [*rest, f"algorithm={DEMANDING}", whole])).entrants
+
+
+def test_parts_made_in_python_follow_the_same_rule(demanding):
+    pool = fh.datasets.digits()
+    parts = {"federation": fh.heterogeneity.iid(pool, clients=3), "problem": fh.models.softmax(pool)}
+    solver = fh.local.sgd(0.1, batch_size=20)
+    study = study_of(["fedavg", DEMANDING], **parts, solver=solver, rounds=1, cohort=2, seeds=1)
+    assert [slots(study.sampler_of(entrant), 3) for entrant in study.entrants.values()] == [2, 3]
+
+
+def test_tuning_trains_those_whom_the_run_trains(demanding, monkeypatch):
+    config = Config.load(None, [*SMALL, "clients.valid=0.2", f"compare=[{DEMANDING}]"])
+    study = build(config, config.compare)
+    rounds = []
+    make = fh.make_round
+
+    def recording(sampler, *arguments, **options):
+        rounds.append(sampler)
+        return make(sampler, *arguments, **options)
+
+    monkeypatch.setattr("fedjax_het.experiment.tuning.make_round", recording)
+    tune(study, study.entrants[DEMANDING], candidates=1, seeds=1)
+    assert rounds == [fh.sampling.everyone()]
+
+
+def test_the_methods_of_the_table_that_demand_all_clients():
+    config = Config.load(None, [*SMALL, "compare=[all-global]"])
+    study = build(config, config.compare)
+    names = [name for name, entrant in study.entrants.items() if entrant.everyone]
+    assert "afl" in names
+    for name in names:
+        assert slots(study.sampler_of(study.entrants[name]), 4) == 4
+        with pytest.raises(ConfigError, match="set sampling=everyone"):
+            build(Config.load(None, [*SMALL, f"algorithm={name}"]))
