@@ -88,7 +88,7 @@ def _drifting(steps: int, far: float, rounds: int) -> float:
 
 
 def _pair(steps: int, far: float) -> tuple[fh.Federation, fh.Problem, Any]:
-    federation = quadratic_federation([[[2 * MU]], [[0.0]]], b=[[-far], [far]])
+    federation = quadratic_federation(np.array([[[2 * MU]], [[0.0]]]), b=np.array([[-far], [far]]))
     problem = quadratic(federation.pool, start=(1.0,))
     return federation, problem, fh.local.sgd(RATE, batch_size=None, steps=steps)
 

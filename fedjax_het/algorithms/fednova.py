@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
+from fedjax_het.algorithms import one_model
 from fedjax_het.algorithms.fedavg import Server, average_step
 from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.check import known, number
 from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Solver, restarted
-from fedjax_het.problem import Model, Objective, Problem, objective, prox
+from fedjax_het.problem import Objective, Problem, objective, prox
 from fedjax_het.typing import Array, Key, PyTree, static
 from fedjax_het.weighting import proportional
 
@@ -75,23 +76,10 @@ class FedNova:
         moved = average_step(self.server, server, stretched, cohort)
         return tree.where(total["weight"] > 0, moved, server)
 
-    def personalise(self, server: Server, client: Client) -> Model:
-        """The global model; buffers are the client's own where it owns them."""
-        return self.problem.model(server.params, server.buffers, client.state)
-
-    def predict(self, model: Model, x: Array) -> PyTree:
-        """The model's outputs."""
-        return self.problem.apply(model.params, model.buffers, x)[0]
-
-    def consensus(self, server: Server) -> Model | None:
-        """The global model; None if clients own its buffers."""
-        if self.problem.facts.buffers == "local":
-            return None
-        return Model(server.params, server.buffers)
-
-    def join(self, server: Server, client: Client) -> PyTree:
-        """Nothing to set up; buffers that clients own start as a fresh model's."""
-        return self.problem.own(self.problem.fresh(client.key).buffers)
+    personalise = one_model.personalise
+    predict = one_model.predict
+    consensus = one_model.consensus
+    join = one_model.join
 
     def traffic(self, server: Server) -> Traffic:
         """d down; d and one number up."""

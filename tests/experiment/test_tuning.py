@@ -86,7 +86,8 @@ def test_a_method_with_a_number_of_its_own_tries_fewer_rates(study: Study) -> No
 
 
 @pytest.mark.parametrize("name", [name for name, entry in ALGORITHMS.items() if entry.grid])
-def test_declared_numbers_are_options_and_leaves(study: Study, name: str) -> None:
+def test_declared_numbers_are_options_and_leaves(name: str) -> None:
+    study = _study(f"compare=[{name}]", labels=(name,))
     methods = grid(study, study.entrants[name], 8)
     given = {"problem": study.problem, "solver": study.solver}
     made = [make("method", method.algorithm, given) for method in methods]
