@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reference import fair, methods
 from reference.models import Softmax
-from reference.setting import QUICK, RATE, SIZES, Setting, server_start, softmax_start
+from reference.setting import RATE, SIZES, server_start, softmax_start
 
 import fedjax_het as fh
 from fedjax_het.algorithms import afl
@@ -18,18 +18,9 @@ from fedjax_het.federation import Rows
 from fedjax_het.models import quadratic, quadratic_federation
 from fedjax_het.pool import Pool
 
-many_rounds = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+many_rounds = jax.jit(block, static_argnames="rounds")
 GAMMA = 0.3
 EMPTY = SIZES.index(0)
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
 
 
 def path_of(setting, algorithm, start, federation=None, **options):

@@ -9,7 +9,7 @@ import optax
 import pytest
 from reference import fair, methods
 from reference.models import Softmax
-from reference.setting import CLASSES, COHORTS, QUICK, RATE, SIZES, Setting, server_start, softmax_start
+from reference.setting import CLASSES, COHORTS, RATE, SIZES, server_start, softmax_start
 
 import fedjax_het as fh
 from fedjax_het.algorithms import agnostic, fedavg
@@ -19,18 +19,9 @@ from fedjax_het.engine.state import initial_state
 from fedjax_het.models import quadratic, quadratic_federation, softmax
 from fedjax_het.pool import Pool
 
-many_rounds = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+many_rounds = jax.jit(block, static_argnames="rounds")
 GAMMA = 0.4
 OF_CLIENT = [0, 1, 1, 0, 2, 3, 0, 1, 3]
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
 
 
 def begin(algorithm, federation, key, cohorts, start=None):

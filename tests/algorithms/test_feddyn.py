@@ -10,7 +10,7 @@ from reference import quadratics
 from reference.dyn import Exact, feddyn
 from reference.late import late
 from reference.models import Softmax, TanhNetwork
-from reference.setting import COHORTS, QUICK, SIZES, Setting, flat_network, to_numpy
+from reference.setting import COHORTS, SIZES, flat_network, to_numpy
 
 import fedjax_het as fh
 from fedjax_het import tree
@@ -20,12 +20,11 @@ from fedjax_het.models.losses import defaults
 from fedjax_het.pool import Pool
 from fedjax_het.problem import Facts, Model, Problem
 
-many_rounds = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+many_rounds = jax.jit(block, static_argnames="rounds")
 _initial = jax.jit(
     lambda round_fn, algorithm, federation, key: fh.initial_state(
         algorithm, federation, key=key, round_fn=round_fn
-    ),
-    compiler_options=QUICK,
+    )
 )
 
 
@@ -35,15 +34,6 @@ def begin(round_fn, algorithm, federation, key=None):
 
 def one_round(round_fn, algorithm, state, federation):
     return many_rounds(round_fn, algorithm, state, federation, rounds=1)[0]
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
 
 
 def close(got, expected, digits=1e-9):
@@ -209,7 +199,7 @@ def test_a_round_is_the_known_map_which_is_douglas_rachfords():
         return jnp.concatenate([after.server.params["w"][None], after.clients.dual["w"]])
 
     rest = jnp.asarray(np.concatenate([exact.optimum[None], exact.gradients]))
-    moved, matrix = jax.jit(lambda z: (step(z), jax.jacfwd(step)(z)), compiler_options=QUICK)(rest)
+    moved, matrix = jax.jit(lambda z: (step(z), jax.jacfwd(step)(z)))(rest)
     close(moved, rest, 1e-13)
     close(abs(np.linalg.eigvals(np.asarray(matrix).reshape(6, 6))).max(), GOLD["rho"], 5e-13)
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from reference import nova, quadratics
 from reference.models import Softmax
-from reference.setting import COHORTS, QUICK, RATE, Setting, server_start, softmax_start
+from reference.setting import COHORTS, RATE, server_start, softmax_start
 from reference.straggling import WORK, rounds_of, straggling
 
 import fedjax_het as fh
@@ -23,19 +23,10 @@ from fedjax_het.pool import Pool
 MU, RHO = 0.7, 0.9
 
 
-@functools.partial(jax.jit, compiler_options=QUICK)
+@functools.partial(jax.jit)
 def many_rounds(round_fn, algorithm, state, federation, rounds):
     """The state after `rounds` of them, a traced number."""
     return jax.lax.fori_loop(0, rounds, lambda _, s: round_fn(algorithm, s, federation)[0], state)
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
 
 
 def halving(initial, count):
@@ -298,7 +289,7 @@ def test_derivatives_with_respect_to_mu_and_the_rate(x64):
         return jnp.sum(fh.make_block(round_fn, 2)(algorithm, state, federation)[0].server.params["w"] ** 2)
 
     at, step = jnp.array([MU, 0.1]), 1e-6
-    value, slope = (jax.jit(f, compiler_options=QUICK) for f in (end, jax.grad(end)))
+    value, slope = (jax.jit(f) for f in (end, jax.grad(end)))
     expected = [(value(at + step * e) - value(at - step * e)) / (2 * step) for e in np.eye(2)]
     np.testing.assert_allclose(slope(at), expected, rtol=1e-6)
 

@@ -14,7 +14,7 @@ import pytest
 from counting import compile_count
 from reference import fedopt, quadratics
 from reference.models import Softmax
-from reference.setting import QUICK, RATE, SIZES, Setting, server_start, softmax_start, three_rounds
+from reference.setting import RATE, SIZES, server_start, softmax_start, three_rounds
 
 import fedjax_het as fh
 from fedjax_het.algorithms import fedadagrad, fedadam, fedavgm, fedyogi
@@ -66,15 +66,6 @@ for _name, _build in ADAPTIVE.items():
         )
 
 
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
-
-
 # --- against the loops ----------------------------------------------------------------------------------------
 
 
@@ -124,7 +115,7 @@ def scanned(rule, deltas):
     return changes, state
 
 
-_scan = jax.jit(scanned, compiler_options=QUICK)
+_scan = jax.jit(scanned)
 
 
 def moved(rule, deltas):
@@ -287,7 +278,7 @@ def round_of_all():
     return fh.make_round(fh.sampling.everyone(), fh.executors.vmapped())
 
 
-_run = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+_run = jax.jit(block, static_argnames="rounds")
 
 
 def bowls():
@@ -422,8 +413,8 @@ def test_derivatives_where_nothing_has_moved_yet(settings, name, mode):
         return jnp.sum(scanned(server, scale * jnp.asarray(SCRIPT))[0] ** 2)
 
     with jax.enable_x64(True):
-        value = jax.jit(end, compiler_options=QUICK)
-        slopes = jax.jit(jax.grad(end, argnums=(0, 1, 2)), compiler_options=QUICK)(1.0, 1e-3, 0.1)
+        value = jax.jit(end)
+        slopes = jax.jit(jax.grad(end, argnums=(0, 1, 2)))(1.0, 1e-3, 0.1)
         near = 1e-4
         by_scale = (value(1 + near, 1e-3, 0.1) - value(1 - near, 1e-3, 0.1)) / (2 * near)
         by_tau = (value(1.0, 1e-3 * (1 + near), 0.1) - value(1.0, 1e-3 * (1 - near), 0.1)) / (2e-3 * near)

@@ -10,7 +10,7 @@ from counting import compile_count
 from reference import prox, quadratics
 from reference.batches import recorded
 from reference.models import Softmax
-from reference.setting import BATCH, COHORTS, QUICK, RATE, Setting, server_start, softmax_start
+from reference.setting import BATCH, COHORTS, RATE, server_start, softmax_start
 from reference.straggling import WORK, rounds_of, straggling
 
 import fedjax_het as fh
@@ -19,16 +19,6 @@ from fedjax_het.algorithms import adaptive_mu, fedprox
 from fedjax_het.engine.state import initial_state
 from fedjax_het.models import quadratic, quadratic_federation
 from fedjax_het.pool import Pool
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
-
 
 both = pytest.mark.parametrize("x64", [True, False], ids=["x64", "float32"])
 
@@ -133,7 +123,7 @@ def test_an_empty_round_changes_nothing(settings):
     algorithm = fedprox(setting.problem, setting.solver(), mu=adaptive_mu(start=0.2))
     round_fn = fh.make_round(fh.sampling.scripted([[4]]), fh.executors.vmapped())
     start = initial_state(algorithm, setting.federation, key=setting.key, round_fn=round_fn)
-    state, _ = jax.jit(round_fn.__call__, compiler_options=QUICK)(algorithm, start, setting.federation)
+    state, _ = jax.jit(round_fn.__call__)(algorithm, start, setting.federation)
     assert jax.tree.structure(state) == jax.tree.structure(start)
     for before, after in zip(jax.tree.leaves(start.server), jax.tree.leaves(state.server)):
         assert (before.shape, before.dtype) == (after.shape, after.dtype)
@@ -152,14 +142,14 @@ def test_its_numbers_are_leaves(settings):
         )
 
     algorithms = [build(0.0, 0.1, 5), build(3.0, 1.5, 1)]
-    one = jax.jit(fh.make_block(round_fn, 3), compiler_options=QUICK)
+    one = jax.jit(fh.make_block(round_fn, 3))
     states = [initial_state(a, setting.federation, key=setting.key, round_fn=round_fn) for a in algorithms]
     ends = [one(algorithms[0], states[0], setting.federation)[0]]
     with compile_count() as count:
         ends.append(one(algorithms[1], states[1], setting.federation)[0])
     assert count.value == 0
     stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *pair) for pair in (algorithms, states)]
-    together, _ = jax.jit(jax.vmap(fh.make_block(round_fn, 3), in_axes=(0, 0, None)), compiler_options=QUICK)(
+    together, _ = jax.jit(jax.vmap(fh.make_block(round_fn, 3), in_axes=(0, 0, None)))(
         *stacked, setting.federation
     )
     for i, end in enumerate(ends):

@@ -12,7 +12,7 @@ from reference import prox, quadratics
 from reference.batches import recorded
 from reference.models import Softmax
 from reference.nova import weights_of_gradients
-from reference.setting import BATCH, COHORTS, RATE, Setting, server_start, softmax_start
+from reference.setting import BATCH, COHORTS, RATE, server_start, softmax_start
 from reference.straggling import WORK, rounds_of, straggling
 
 import fedjax_het as fh
@@ -28,15 +28,6 @@ MU, ETA = 0.8, 0.2
 A, POINTS = quadratics.functions(clients=5)
 SIZES = [1, 2, 0, 3, 6]
 START = np.array([1.0, -2.0, 0.5])
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
 
 
 def bench(solver, mu=MU, build=fedprox, rounds=1, executor=None, measured=True, **options):

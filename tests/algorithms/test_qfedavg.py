@@ -10,7 +10,7 @@ import optax
 import pytest
 from reference import fair, methods
 from reference.models import Softmax
-from reference.setting import COHORTS, QUICK, RATE, SIZES, Setting, server_start, softmax_start
+from reference.setting import COHORTS, RATE, SIZES, server_start, softmax_start
 
 import fedjax_het as fh
 from fedjax_het.algorithms import qfedavg, qfedsgd
@@ -20,16 +20,7 @@ from fedjax_het.engine.state import initial_state
 from fedjax_het.models import quadratic, quadratic_federation
 from fedjax_het.pool import Pool
 
-many_rounds = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
+many_rounds = jax.jit(block, static_argnames="rounds")
 
 
 def last_of(setting, algorithm, start, rounds=3):

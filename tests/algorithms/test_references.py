@@ -10,7 +10,6 @@ from reference.setting import (
     COHORTS,
     EPOCHS,
     SIZES,
-    Setting,
     flat_network,
     server_start,
     softmax_start,
@@ -19,16 +18,6 @@ from reference.setting import (
 
 import fedjax_het as fh
 from fedjax_het import tree
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
-
 
 both = pytest.mark.parametrize("x64", [True, False], ids=["x64", "float32"])
 

@@ -11,7 +11,7 @@ from reference import quadratics
 from reference.controls import joint_map, scaffold
 from reference.late import late
 from reference.models import Softmax, TanhNetwork
-from reference.setting import COHORTS, QUICK, SIZES, Setting, flat_network, to_numpy
+from reference.setting import COHORTS, SIZES, flat_network, to_numpy
 
 import fedjax_het as fh
 from fedjax_het import tree
@@ -21,12 +21,11 @@ from fedjax_het.models.losses import defaults
 from fedjax_het.pool import Pool
 from fedjax_het.problem import Facts, Model, Problem
 
-many_rounds = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+many_rounds = jax.jit(block, static_argnames="rounds")
 _initial = jax.jit(
     lambda round_fn, algorithm, federation, key: fh.initial_state(
         algorithm, federation, key=key, round_fn=round_fn
-    ),
-    compiler_options=QUICK,
+    )
 )
 
 
@@ -38,15 +37,6 @@ def one_round(round_fn, algorithm, state, federation):
     """(state, log) of a round."""
     state, logs = many_rounds(round_fn, algorithm, state, federation, rounds=1)
     return state, jax.tree.map(lambda leaf: leaf[0], logs)
-
-
-@pytest.fixture(scope="module")
-def settings():
-    made = {}
-    for x64 in (True, False):
-        with jax.enable_x64(x64):
-            made[x64] = Setting(x64)
-    return made
 
 
 def close(got, expected, digits=1e-9):

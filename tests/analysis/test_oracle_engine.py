@@ -16,8 +16,6 @@ from fedjax_het.pool import Pool
 
 SIZES = np.array([1, 2, 3, 6])
 RATE, STEPS, MANY = 0.2, 4, 600
-QUICK = {"xla_backend_optimization_level": 0}
-"""Programs compared within a tolerance need no optimising."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +84,7 @@ class Bench:
     def same(self, expected):
         """The engine's round is the map `expected(functions, present)`; returns that."""
 
-        @jax.jit(compiler_options=QUICK)
+        @jax.jit
         def both(algorithm, functions, held):
             def step(held):
                 return self.take(self.round_fn(algorithm, self.put(held), self.federation)[0])
@@ -100,7 +98,7 @@ class Bench:
 
     def long_run(self, rounds=MANY):
         """Where the engine's rounds lead from the optimum."""
-        run = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+        run = jax.jit(block, static_argnames="rounds")
         state, _ = run(self.round_fn, self.algorithm, self.put(self.best), self.federation, rounds=rounds)
         return self.take(state)
 
@@ -181,7 +179,7 @@ def test_server_momentum():
     """The state is (w, m); the engine's optimiser is fed minus the update, and has minus m."""
     bench = Bench("fedavgm", full(), momentum=0.7, server_learning_rate=0.5)
 
-    @jax.jit(compiler_options=QUICK)
+    @jax.jit
     def both(algorithm, functions, server):
         def step(server):
             state = dataclasses.replace(bench.state, server=server)

@@ -12,7 +12,6 @@ COHORTS = ([0, 1, 3], [1, 2], [0, 2, 3])
 WEIGHTS = np.array([1.0, 2.0, 3.0, 6.0]) / 12
 STEPS = np.array([2, 5, 0, 3])
 FALLING = [0.3, 0.2, 0.25, 0.1, 0.05]
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def functions():
@@ -43,7 +42,7 @@ def path(round_map, start):
     """The states after each of the three rounds, the cohort a traced argument."""
     A, b = functions()
 
-    @jax.jit(compiler_options=QUICK)
+    @jax.jit
     def three(held, start, present):
         def one(state, here):
             state = round_map(held, here)(state)

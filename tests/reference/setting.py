@@ -16,8 +16,6 @@ SIZES = (7, 1, 12, 5, 0, 20, 3, 9, 4)
 COHORTS = [[0, 1, 2, 4, 8], [1, 3, 5, 6, 7], [0, 2, 3, 4, 5]]
 FEATURES, CLASSES, WIDTH = 4, 3, 5
 RATE, BATCH, EPOCHS = 0.15, 4, 2
-QUICK = {"xla_backend_optimization_level": 0}
-"""Programs compared within a tolerance need no optimising: half the time to compile."""
 
 
 def rows():
@@ -55,7 +53,7 @@ def in_jax(params):
 def three_rounds(algorithm, federation, key, change=lambda state: state):
     round_fn = fh.make_round(fh.sampling.scripted(COHORTS), fh.executors.vmapped())
     state = change(initial_state(algorithm, federation, key=key, round_fn=round_fn))
-    return jax.jit(fh.make_block(round_fn, 3), compiler_options=QUICK)(algorithm, state, federation)
+    return jax.jit(fh.make_block(round_fn, 3))(algorithm, state, federation)
 
 
 def server_start(start):

@@ -10,7 +10,7 @@ import fedjax_het as fh
 from fedjax_het.engine.blocks import block
 from fedjax_het.engine.state import initial_state
 from fedjax_het.typing import Array
-from reference.setting import COHORTS, QUICK
+from reference.setting import COHORTS
 
 WORK = np.array(
     [
@@ -43,7 +43,7 @@ def straggling(cohorts=COHORTS, work=WORK):
     return Straggling(jnp.asarray(cohorts, jnp.int32), jnp.asarray(work, jnp.result_type(float)))
 
 
-_rounds = jax.jit(block, static_argnames="rounds", compiler_options=QUICK)
+_rounds = jax.jit(block, static_argnames="rounds")
 
 
 def rounds_of(algorithm, federation, key, sampler, rounds, change=lambda state: state, **options):

@@ -8,12 +8,11 @@ from reference.fair import nearest_in_simplex
 
 from fedjax_het import weighting
 
-QUICK = {"xla_backend_optimization_level": 0}
 both = pytest.mark.parametrize("x64", [True, False], ids=["x64", "float32"])
 
-_tilted = jax.jit(weighting.tilted, compiler_options=QUICK)
-_fair = jax.jit(weighting.fair, compiler_options=QUICK)
-_simplex = jax.jit(jax.vmap(weighting.simplex), compiler_options=QUICK)
+_tilted = jax.jit(weighting.tilted)
+_fair = jax.jit(weighting.fair)
+_simplex = jax.jit(jax.vmap(weighting.simplex))
 
 
 def call(function, *arguments, x64=False):

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference.setting import QUICK
 from reference.weightings import geometric, laplace
 from weighting.weighed import call, cohort_of, weigh
 
@@ -16,7 +15,7 @@ from fedjax_het.weighting import buckets, capped, noisy, privacy, proportional
 MANY = 40_000
 
 both = pytest.mark.parametrize("mechanism", ["laplace", "geometric"])
-_revealed = jax.jit(lambda weighting, sizes, cohort: weighting.revealed(sizes, cohort), compiler_options=QUICK)
+_revealed = jax.jit(lambda weighting, sizes, cohort: weighting.revealed(sizes, cohort))
 
 
 def revealed(weighting, sizes, **options):

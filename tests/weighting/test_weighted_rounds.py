@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reference import methods
 from reference.models import Softmax
-from reference.setting import COHORTS, QUICK, RATE, SIZES, Setting, server_start, softmax_start, three_rounds
+from reference.setting import COHORTS, RATE, SIZES, Setting, server_start, softmax_start, three_rounds
 from reference.weightings import averaged, bucket, capped
 from weighting.weighed import cohort_of
 
@@ -112,8 +112,7 @@ def test_noisy_sizes_of_a_federation_with_phases():
         at = jax.jit(
             jax.vmap(
                 lambda t: draw(round_fn, algorithm, dataclasses.replace(state, round=t), federation)[0].weight
-            ),
-            compiler_options=QUICK,
+            )
         )
         return np.asarray(at(jnp.arange(6, dtype=jnp.int32)))
 

@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from reference.setting import QUICK
 
 from fedjax_het.algorithm import Cohort
 
-call = jax.jit(lambda weighting, sizes, cohort: weighting(sizes, cohort), compiler_options=QUICK)
+call = jax.jit(lambda weighting, sizes, cohort: weighting(sizes, cohort))
 
 
 def cohort_of(sizes, *, ids=None, present=None, multiplicity=None, population=None, rows=None, round_=0):
