@@ -80,10 +80,7 @@ def run(sampler, key, *, rounds=8, sizes=SIZES, loss=None):
     return draws, state
 
 
-QUICK = {"xla_backend_optimization_level": 0}
-"""Whole numbers come out the same without optimising: less time to compile."""
-
-compiled = jax.jit(run, static_argnames="rounds", compiler_options=QUICK)
+compiled = jax.jit(run, static_argnames="rounds")
 
 
 def seeded(*seeds):
@@ -98,9 +95,7 @@ def in_numpy(draws):
 def many(sampler, *, sizes=SIZES, seed=0, draws=MANY, loss=None):
     """First-round draws under many keys, leaves [draws, C]."""
     keys = jax.random.split(jax.random.key(seed), draws)
-    at = jax.jit(
-        jax.vmap(lambda key: run(sampler, key, rounds=1, sizes=sizes, loss=loss)[0]), compiler_options=QUICK
-    )
+    at = jax.jit(jax.vmap(lambda key: run(sampler, key, rounds=1, sizes=sizes, loss=loss)[0]))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], at(keys))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from counting import compile_count
-from drawing import QUICK, SIZES, N, compiled, in_numpy, run, samplers, seeded
+from drawing import SIZES, N, compiled, in_numpy, run, samplers, seeded
 
 import fedjax_het as fh
 from fedjax_het import sampling
@@ -23,7 +23,7 @@ def made():
     return samplers()
 
 
-@functools.partial(jax.jit, compiler_options=QUICK)
+@jax.jit
 def _several(sampler, keys):
     return jax.vmap(lambda key: run(sampler, key, rounds=ROUNDS)[0])(keys)
 
@@ -95,7 +95,7 @@ def test_every_method_meets_the_same_cohorts(made, name):
     for method in (fh.algorithms.fedavg, fh.algorithms.scaffold):
         algorithm = method(problem, solver)
         state = fh.initial_state(algorithm, federation, key=jax.random.key(1), round_fn=round_fn)
-        at = jax.jit(lambda: draw(round_fn, algorithm, state, federation)[0], compiler_options=QUICK)  # noqa: B023
+        at = jax.jit(lambda: draw(round_fn, algorithm, state, federation)[0])  # noqa: B023
         cohorts.append(at())
     for field in ("id", "present", "multiplicity", "work"):
         np.testing.assert_array_equal(getattr(cohorts[0], field), getattr(cohorts[1], field))

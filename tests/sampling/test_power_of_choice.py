@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from drawing import QUICK, compiled, in_numpy
+from drawing import compiled, in_numpy
 
 import fedjax_het as fh
 from fedjax_het import sampling
@@ -51,7 +51,7 @@ def test_in_a_run_it_reads_what_clients_report():
     algorithm = fh.algorithms.fedavg(fh.models.softmax(pool), fh.local.sgd(0.1, batch_size=5))
     round_fn = fh.make_round(sampling.power_of_choice(2, candidates=6), fh.executors.vmapped())
     state = fh.initial_state(algorithm, federation, key=jax.random.key(0), round_fn=round_fn)
-    step = jax.jit(round_fn, compiler_options=QUICK)
+    step = jax.jit(round_fn)
     for round_ in range(7):
         seen = np.asarray(state.seen.loss)
         state, log = step(algorithm, state, federation)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from drawing import QUICK, SIZES, N, compiled, in_numpy
+from drawing import SIZES, N, compiled, in_numpy
 
 import fedjax_het as fh
 from fedjax_het import sampling
@@ -90,7 +90,7 @@ def round_of():
         def first(state):
             return draw(round_fn, algorithm, state, federation)[0], round_fn(algorithm, state, federation)[1]
 
-        return first.lower(state).compile(QUICK)(state)
+        return first.lower(state).compile()(state)
 
     return one
 

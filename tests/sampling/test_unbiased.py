@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawing import QUICK
 from jax.flatten_util import ravel_pytree
 from laws import by_coins, one_by_one, with_replacement, without_replacement
 
@@ -63,7 +62,7 @@ def in_rounds(lab, law, weights, of):
         return of(round_fn, lab[0], state, lab[1])
 
     draws = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[outcome(times) for times in law])
-    return np.asarray(jax.jit(jax.vmap(one), compiler_options=QUICK)(draws))
+    return np.asarray(jax.jit(jax.vmap(one))(draws))
 
 
 def step(round_fn, algorithm, state, federation):

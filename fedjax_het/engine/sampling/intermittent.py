@@ -55,7 +55,7 @@ class BySize:
         holds = sizes > 0
         logs = self.exponent * jnp.log(jnp.where(holds, sizes, 1).astype(self.exponent.dtype))
         most = jnp.max(jnp.where(holds, logs, -jnp.inf))
-        return jnp.where(holds, jnp.exp(logs - jnp.where(jnp.any(holds), most, 0)), 0)
+        return jnp.where(holds, jnp.exp(logs - most), 0)
 
     def on(self, state: PyTree, key: Key, round_: Array, sizes: Array) -> tuple[Array, PyTree]:
         """See `Pattern`."""
