@@ -45,6 +45,8 @@ BUDGET = {
     "metrics": 60,
     "analysis": 120,
     "heterogeneity": 400,
+    "sampling": 120,
+    "weighting": 120,
     "datasets": 120,
     "natural": 120,
     "adapters": 60,

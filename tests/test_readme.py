@@ -13,6 +13,7 @@ import pytest
 import fedjax_het as fh
 import fedjax_het.experiment
 from fedjax_het import cli
+from fedjax_het.engine.rounds import draw
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -81,6 +82,16 @@ def test_the_screen_of_heterogeneity_runs(quick_start):
     assert "IID split of the same sizes" in printed[0] and abs(namespace["found"].reached - 0.6) < 0.02
 
 
+def test_the_screen_of_cohorts_runs(quick_start):
+    namespace = dict(quick_start[0], fh=fh)
+    exec(_python("capped("), namespace)
+    algorithm, federation, round_fn = (namespace[name] for name in ("algorithm", "federation", "round_fn"))
+    state = fh.initial_state(algorithm, federation, key=jax.random.key(0), round_fn=round_fn)
+    cohort, _ = draw(round_fn, algorithm, state, federation)
+    assert 0 < cohort.present.sum() <= 10 and abs(float(cohort.mass) - 1) < 1e-6
+    assert float(cohort.weight.max()) <= max(0.2, 1 / float(cohort.present.sum())) + 1e-6
+
+
 def test_the_screen_for_python_users_runs(quick_start, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace = dict(quick_start[0], fh=fh)
@@ -98,7 +109,7 @@ def test_the_screen_for_the_command_line_is_understood(tmp_path, capsys):
     config = fedjax_het.experiment.Config.load(tmp_path / "exp.toml")
     assert config.methods["strong"].algorithm.name == "fedprox" and config.clients.options["clients"] == 100
     lines = [line.split("#")[0].split() for line in _blocks("sh")[2].splitlines()]
-    assert len(lines) == 12
+    assert len(lines) == 13
     for command, *words in (line[1:] for line in lines):
         arguments = cli.parse([command, *words])
         if hasattr(arguments, "words"):
