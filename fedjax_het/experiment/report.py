@@ -91,7 +91,7 @@ def _cells(result: Comparison, line: Line) -> dict[str, str]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _units(metric: str) -> tuple[float, int, str]:

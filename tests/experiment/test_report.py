@@ -1,5 +1,6 @@
 """The table of a comparison and its JSON: how evenly, judged by what, and within 100 characters."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -62,6 +63,10 @@ def test_the_table_says_how_evenly_accuracy_is_spread():
     ]
     (row,) = [text.split() for text in printed(result(line())).splitlines() if "fedavg" in text]
     assert " ".join(row) == ("fedavg 55.0 ± 7.1 50.0 ± 0.0 12.5 ± 17.7 87.5 ± 17.7 938 ± 442 1000 2000 123")
+
+
+def test_little_traffic_is_not_none():
+    assert " 0.02 " in printed(result(dataclasses.replace(line(), bytes_up=np.full(2, 2e4))))
 
 
 def test_other_metrics_are_in_their_own_units():

@@ -39,6 +39,10 @@ def test_the_variance_of_accuracies_is_in_percent_squared_and_unweighted():
     np.testing.assert_allclose(fairness.deviation(ACCURACY, HELD), np.std(X))
 
 
+def test_the_variance_of_an_infinite_value_is_nan_and_nothing_warns():
+    assert np.isnan(fairness.variance(np.array([np.inf, 1.0]), np.ones(2, bool)))
+
+
 def test_a_client_of_many_rows_counts_more_only_if_asked():
     """Three clients with accuracies 0, 0, 1; the last has 98 of 100 rows."""
     x, rows, everyone = np.array([0.0, 0.0, 1.0]), np.array([1, 1, 98]), np.ones(3, bool)
