@@ -1,8 +1,8 @@
 """Do the papers' results come out: ours, the paper's, what is allowed, PASS or FAIL.
 
 Settings stand in the functions named below, fixed before running; `--rounds` and `--seeds` change them, for a
-first look at what runs. All of it takes hours on two cores, most of them `qffl`; `scaffold`, `fednova` and
-`pfedme` take a minute together.
+first look at what runs. All of it takes hours on two cores, most of them the two of q-FFL; `scaffold`,
+`fednova` and `pfedme` take a minute together.
 
     python bench/papers.py scaffold fednova pfedme --json papers.json
     python bench/papers.py qffl --rounds 50 --seeds 1
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from papers.deciles import qffl
+from papers.deciles import qffl, qffl_script
 from papers.fashion import fairness
 from papers.lemma import fednova
 from papers.pair import scaffold
@@ -38,6 +38,7 @@ RESULTS: dict[str, Callable[..., list[Row]]] = {
     "fashion": fairness,
     "fedprox": fedprox,
     "qffl": qffl,
+    "qffl-script": qffl_script,
 }
 """Name -> (rounds, seeds) -> rows; cheapest first."""
 

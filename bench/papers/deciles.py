@@ -15,12 +15,15 @@ import fedjax_het as fh
 from fedjax_het.engine.blocks import up_to
 from fedjax_het.metrics import fairness
 from fedjax_het.typing import Array, PyTree
-from papers.rows import Row, least, most, told
+from papers.rows import Row, least, more, most, told
 
-__all__ = ["qffl"]
+__all__ = ["federation_of", "qffl", "qffl_script"]
 
-PAPER = {0: (80.8, 18.8, 100.0, 724.0), 1: (79.0, 31.1, 100.0, 472.0)}
-"""q -> average, worst tenth and best tenth in percent, variance in percent squared."""
+PAPER = {0: (80.8, 18.8, 100.0, 724.0, 80.8), 1: (79.0, 31.1, 100.0, 472.0, 79.0)}
+"""q -> average, worst tenth and best tenth in percent, variance in percent squared; and the average again, of
+which the paper does not say whether clients or rows count alike."""
+
+NAMES = ("average, %", "worst tenth, %", "best tenth, %", "variance, %^2", "average of rows, %")
 
 BLOCK = 200
 """Rounds of a call of the compiled program at most."""
@@ -31,7 +34,7 @@ SHOWN = 2000
 _evaluate = jax.jit(fh.evaluate)
 
 
-def qffl(rounds: int = 20_000, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> list[Row]:
+def qffl(rounds: int = 20_000, seeds: Sequence[int] = (0, 1, 2, 3, 4), sigma: float = 1.0) -> list[Row]:
     """q = 1 against q = 0: variance down by a fifth, worst tenth up, average down by 3 points at most.
 
     Settings, the paper's: 100 clients, 80/10/10, softmax regression, m = 10 clients drawn with probability
@@ -43,31 +46,49 @@ def qffl(rounds: int = 20_000, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> list[R
 
     Departures: the data were never seeded, so the sets are others, and the paper's numbers are printed only.
     Its five runs cut one set in five ways. Clients are drawn with replacement, as the paper says; the authors'
-    code draws without, with the same probabilities.
+    code draws without, with the same probabilities. Sizes are floor(lognormal(4, sigma)) + 50 with sigma = 1,
+    which the authors have for their hybrid set; for the rest of this set see `qffl_script`.
     """
     found: dict[int, list[list[float]]] = {q: [] for q in PAPER}
     for seed in seeds:
-        for q, spread in zip(PAPER, _both(rounds, seed)):
+        for q, spread in zip(PAPER, _both(rounds, seed, sigma)):
             found[q].append(spread)
     mean = {q: np.mean(runs, axis=0) for q, runs in found.items()}
-    names = ("average, %", "worst tenth, %", "best tenth, %", "variance, %^2")
     rows = [
         told(f"q={q}: {name}", ours, paper)
         for q in found
-        for name, ours, paper in zip(names, mean[q], PAPER[q])
+        for name, ours, paper in zip(NAMES, mean[q], PAPER[q])
     ]
     fall, rise = mean[0] - mean[1], mean[1] - mean[0]
     return [
         *rows,
         least("variance falls by, %", 100 * fall[3] / mean[0][3], 20, 100 * (724 - 472) / 724),
-        least("worst tenth rises by, points", rise[1], 0, 31.1 - 18.8),
+        more("worst tenth rises by, points", rise[1], 0, 31.1 - 18.8),
         most("average falls by, points", fall[0], 3, 80.8 - 79.0),
     ]
 
 
-def _both(rounds: int, seed: int) -> list[list[float]]:
-    """The four numbers of each q in `PAPER`; all q run as one program, on the same cohorts and batches."""
-    federation = fh.datasets.synthetic_qffl(seed=seed)
+def qffl_script(rounds: int = 20_000, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> list[Row]:
+    """The same on `fh.datasets.synthetic_qffl`, whose sizes are those of the authors' script, sigma = 2.
+
+    What is asked for is the same, and the worst tenth fails it. These can hardly be the data of the paper's
+    table: at q = 0 the averages over clients are 29 and 45 % in the first two sets, where the paper has 80.8. A
+    few clients hold most rows, p_k = n_k / n counts rows, and a tenth of the clients and more stay at 0 % at
+    either q. A tenth of the rate does not mend it (39 % in the first set after 2000 rounds, while 76 % of all
+    rows are right). Sizes of sigma = 1 do.
+    """
+    return qffl(rounds, seeds, sigma=2.0)
+
+
+def federation_of(seed: int, sigma: float) -> fh.Federation:
+    """Synthetic(1, 1) with sizes floor(lognormal(4, sigma)) + 50; all other draws do not depend on sigma."""
+    sizes = np.random.RandomState(seed).lognormal(4, sigma, 100).astype(np.int64) + 50
+    return fh.datasets.synthetic(1.0, 1.0, clients=100, seed=seed, sizes=sizes.tolist(), test=0.1, valid=0.1)
+
+
+def _both(rounds: int, seed: int, sigma: float) -> list[list[float]]:
+    """The numbers of each q in `PAPER`; all q run as one program, on the same cohorts and batches."""
+    federation = federation_of(seed, sigma)
     problem = fh.models.softmax(federation.pool)
     algorithm = fh.algorithms.qfedavg(problem, fh.local.sgd(0.1, batch_size=10, epochs=1), q=0.0)
     # clients one by one: their sizes are too unlike for groups to pay
@@ -115,7 +136,7 @@ def _advance(
 
 
 def _spreads(algorithm: Any, lanes: PyTree, state: fh.State, federation: fh.Federation) -> list[list[float]]:
-    """The four numbers of each q in `PAPER`."""
+    """The numbers of each q in `PAPER`."""
     spreads = []
     for server, seen in (jax.tree.map(lambda leaf, i=i: leaf[i], lanes) for i in range(len(PAPER))):
         one = dataclasses.replace(state, server=server, seen=seen)
@@ -127,6 +148,7 @@ def _spreads(algorithm: Any, lanes: PyTree, state: fh.State, federation: fh.Fede
                 100 * float(fairness.worst_decile(own, held)),
                 100 * float(fairness.best_decile(own, held)),
                 float(fairness.variance(own, held, percent=True)),
+                100 * float(scores.union["accuracy"]),
             ]
         )
     return spreads

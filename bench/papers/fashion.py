@@ -17,6 +17,7 @@ CLASSES = {"T-shirt": 0, "pullover": 2, "shirt": 6}
 
 PAPER = {
     "q=0": (85.9, 84.5, 66.0, 78.8),
+    "q=0 at 0.1": (85.9, 84.5, 66.0, 78.8),
     "q=15": (80.4, 78.9, 74.2, 77.8),
     "AFL": (82.1, 81.0, 71.4, 77.8),
 }
@@ -50,21 +51,23 @@ def fairness(rounds: int = 6000, seeds: Sequence[int] = (0, 1, 2)) -> list[Row]:
     Reference: Li, Sanjabi, Beirami, Smith, "Fair resource allocation in federated learning", ICLR 2020, the
     comparison with AFL; Mohri, Sivek, Suresh, "Agnostic federated learning", ICML 2019.
 
-    Departures: the rate at q = 0 is ten times smaller than at q = 15, since the last iterate of SGD with
-    batches of 200 is noisy at 0.1. A batch is drawn from a new permutation in every round.
+    Departures: the rate at q = 0 is ten times smaller than at q = 15. At 0.1 the last iterate is noisy and
+    misses the paper's numbers, which is printed, and nothing asked of it. A batch is drawn from a new
+    permutation in every round.
     """
     federation = classes()
     problem = fh.models.softmax(federation.pool)
     slow, fast = (fh.local.sgd(rate, batch_size=200) for rate in (0.01, 0.1))
     methods = {
         "q=0": fh.algorithms.qfedsgd(problem, slow, q=0.0),
+        "q=0 at 0.1": fh.algorithms.qfedsgd(problem, fast, q=0.0),
         "q=15": fh.algorithms.qfedsgd(problem, fast, q=15.0),
         "AFL": fh.algorithms.afl(problem, fast, domain_learning_rate=0.1),
     }
     found = {name: _cells(method, federation, rounds, seeds) for name, method in methods.items()}
     rows = []
     for name, cells in found.items():
-        ask = "q" in name
+        ask = name in ("q=0", "q=15")
         for label, paper, ours in zip((*CLASSES, "average"), PAPER[name], cells.mean(axis=0)):
             title = f"{name}: {label}, %"
             rows.append(near(title, ours, paper, 3.0) if ask else told(title, ours, paper))

@@ -20,7 +20,7 @@ TOLERANCE = 1e-10
 _rounds = jax.jit(block, static_argnames="rounds")
 
 
-def fednova(rounds: int = 10_000, seeds: Sequence[int] = (0, 1, 2)) -> list[Row]:
+def fednova(rounds: int = 6000, seeds: Sequence[int] = (0, 1, 2)) -> list[Row]:
     """Limits of FedAvg and FedNova on F_k = 1/2 |w - a_k|^2 with tau_k steps, to 1e-10.
 
     FedAvg:  sum_k p_k s_k a_k / sum_k p_k s_k with s_k = 1 - (1 - eta)^tau_k

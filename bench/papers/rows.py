@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-__all__ = ["Row", "least", "most", "near", "show", "told"]
+__all__ = ["Row", "least", "more", "most", "near", "show", "told"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,11 @@ def near(name: str, ours: float, paper: float, tolerance: float) -> Row:
 def least(name: str, ours: float, bound: float, paper: float | None = None) -> Row:
     """ours >= bound."""
     return Row(name, float(ours), paper, f">= {bound:g}", bool(ours >= bound))
+
+
+def more(name: str, ours: float, bound: float, paper: float | None = None) -> Row:
+    """ours > bound."""
+    return Row(name, float(ours), paper, f"> {bound:g}", bool(ours > bound))
 
 
 def most(name: str, ours: float, bound: float, paper: float | None = None) -> Row:

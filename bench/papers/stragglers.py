@@ -9,13 +9,16 @@ import jax
 import numpy as np
 
 import fedjax_het as fh
-from papers.rows import Row, least, told
+from papers.rows import Row, more, told
 
 __all__ = ["fedprox"]
 
 EPOCHS = 20
+FRACTIONS = (0.0, 0.5, 0.9)
 METHODS = {"FedAvg, dropped": (0.0, "drop"), "mu=0, kept": (0.0, "keep"), "mu=1, kept": (1.0, "keep")}
 """mu, and what becomes of stragglers."""
+
+_survey = jax.jit(fh.survey)
 
 
 def fedprox(rounds: int = 200, seeds: Sequence[int] = (0, 1, 2)) -> list[Row]:
@@ -35,28 +38,26 @@ def fedprox(rounds: int = 200, seeds: Sequence[int] = (0, 1, 2)) -> list[Row]:
     Departures: the data were never seeded, so losses have no printed counterpart. Sampling and weights are
     those of the authors' code; the outer mean of their gradient difference is uniform.
     """
-    margins: dict[str, list[float]] = {"mu=0": [], "mu=1": []}
+    found = {(fraction, name): [] for fraction in FRACTIONS for name in METHODS}
+    for seed in seeds:
+        federation = fh.datasets.synthetic_fedprox(1.0, 1.0, seed=seed)
+        for (fraction, name), runs in found.items():
+            runs.append(_run(federation, *METHODS[name], fraction, rounds, seed))
     rows = []
-    for fraction in (0.0, 0.5, 0.9):
-        found = {name: [_run(*how, fraction, rounds, seed) for seed in seeds] for name, how in METHODS.items()}
-        for name, runs in found.items():
-            loss, swing, apart = np.mean(runs, axis=0)
-            rows.append(told(f"{fraction:.0%}, {name}: loss", loss))
-            rows.append(told(f"{fraction:.0%}, {name}: fluctuation", swing))
-            rows.append(told(f"{fraction:.0%}, {name}: dissimilarity", apart))
-        if fraction == 0.9:
-            dropped, kept, held = ([run[0] for run in runs] for runs in found.values())
-            margins["mu=0"] = list(np.subtract(dropped, kept))
-            margins["mu=1"] = list(np.subtract(kept, held))
-    for seed, gained, more in zip(seeds, margins["mu=0"], margins["mu=1"]):
-        rows.append(least(f"90%, seed {seed}: loss of FedAvg over mu=0", gained, 0))
-        rows.append(least(f"90%, seed {seed}: loss of mu=0 over mu=1", more, 0))
+    for (fraction, name), runs in found.items():
+        for what, value in zip(("loss", "fluctuation", "dissimilarity"), np.mean(runs, axis=0)):
+            rows.append(told(f"{fraction:.0%}, {name}: {what}", value))
+    dropped, kept, held = ([run[0] for run in found[FRACTIONS[-1], name]] for name in METHODS)
+    for seed, of_fedavg, of_zero, of_one in zip(seeds, dropped, kept, held):
+        rows.append(more(f"90%, seed {seed}: loss of FedAvg over mu=0", of_fedavg - of_zero, 0))
+        rows.append(more(f"90%, seed {seed}: loss of mu=0 over mu=1", of_zero - of_one, 0))
     return rows
 
 
-def _run(mu: float, policy: str, fraction: float, rounds: int, seed: int) -> tuple[float, float, float]:
+def _run(
+    federation: fh.Federation, mu: float, policy: str, fraction: float, rounds: int, seed: int
+) -> tuple[float, float, float]:
     """(loss, its fluctuation, dissimilarity of gradients at the end)."""
-    federation = fh.datasets.synthetic_fedprox(1.0, 1.0, seed=seed)
     problem = fh.models.softmax(federation.pool)
     solver = fh.local.sgd(0.01, batch_size=10, epochs=EPOCHS)
     algorithm: Any = fh.algorithms.fedprox(problem, solver, mu=mu)
@@ -72,6 +73,5 @@ def _run(mu: float, policy: str, fraction: float, rounds: int, seed: int) -> tup
         progress=False,
     )
     late = np.asarray(history["global/loss"], np.float64)[-max(2, rounds // 4) :]
-    measure = fh.analysis.gradient_dissimilarity()
-    apart = jax.jit(fh.survey)(measure, algorithm, state, federation)["G2"]
+    apart = _survey(fh.analysis.gradient_dissimilarity(), algorithm, state, federation)["G2"]
     return float(late.mean()), float(late.std()), float(apart)

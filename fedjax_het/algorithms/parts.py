@@ -10,8 +10,12 @@ from fedjax_het import tree
 from fedjax_het.local import Optax, Solver, optimizer
 from fedjax_het.problem import Problem
 from fedjax_het.typing import Array, PyTree
+from fedjax_het.weighting import proportional, uniform
 
-__all__ = ["averaged", "averaging", "check_parts"]
+__all__ = ["WEIGHTS", "averaged", "averaging", "check_parts"]
+
+WEIGHTS = {"uniform": uniform, "proportional": proportional}
+"""The weightings that an algorithm's `weights` may name."""
 
 
 def check_parts(problem: Any, solver: Any) -> None:

@@ -11,20 +11,16 @@ import jax.numpy as jnp
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
 from fedjax_het.algorithms import one_model
-from fedjax_het.algorithms.parts import averaged, check_parts
+from fedjax_het.algorithms.parts import WEIGHTS, averaged, check_parts
 from fedjax_het.algorithms.tilted_sum import highest, raised
 from fedjax_het.check import known, number
 from fedjax_het.federation import Federation
 from fedjax_het.local import Clock, Solution, Solver
 from fedjax_het.problem import Model, Problem, full_loss, objective
 from fedjax_het.typing import Array, Key, Params, PyTree
-from fedjax_het.weighting import proportional, uniform
 from fedjax_het.weighting.fairness import POSITIVE
 
-__all__ = ["WEIGHTS", "QFedAvg", "Server", "first_rate", "fair_method", "qfedavg"]
-
-WEIGHTS = {"uniform": uniform, "proportional": proportional}
-"""What a client weighs beside its loss."""
+__all__ = ["QFedAvg", "Server", "first_rate", "fair_method", "qfedavg"]
 
 
 @jax.tree_util.register_dataclass

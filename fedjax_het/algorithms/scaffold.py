@@ -11,17 +11,14 @@ import jax.numpy as jnp
 from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
 from fedjax_het.algorithms import one_model
-from fedjax_het.algorithms.parts import averaged, check_parts
+from fedjax_het.algorithms.parts import WEIGHTS, averaged, check_parts
 from fedjax_het.check import known, number
 from fedjax_het.federation import Federation
 from fedjax_het.local import Solver
 from fedjax_het.problem import Model, Problem, full_gradient, objective, tilt
 from fedjax_het.typing import Array, Key, Params, PyTree, static
-from fedjax_het.weighting import proportional, uniform
 
 __all__ = ["Control", "Scaffold", "Server", "scaffold"]
-
-WEIGHTS = {"uniform": uniform, "proportional": proportional}
 
 
 @jax.tree_util.register_dataclass

@@ -13,8 +13,7 @@ from fedjax_het.algorithm import Client, Cohort, Report, Traffic
 from fedjax_het.algorithms import one_model
 from fedjax_het.algorithms.fedavg import Server as Average
 from fedjax_het.algorithms.fedavg import average_step, local_update
-from fedjax_het.algorithms.parts import averaging, check_parts
-from fedjax_het.algorithms.qfedavg import WEIGHTS
+from fedjax_het.algorithms.parts import WEIGHTS, averaging, check_parts
 from fedjax_het.algorithms.tilted_sum import highest, raised
 from fedjax_het.check import known, number
 from fedjax_het.federation import Federation

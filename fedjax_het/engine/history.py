@@ -149,7 +149,7 @@ class History:
         return fairness.worst_decile(self[name], self.held(name), weight, low_is_good=low_is_good(name))
 
     def spread(self, name: str, *, weighted: bool = False) -> dict[str, np.ndarray]:
-        """Mean, sd, worst and best decile and Gini over the clients that hold rows, by name."""
+        """Every reading of `fedjax_het.metrics.fairness.spread` over the clients that hold rows, by name."""
         weight = self._rows(name) if weighted else None
         return fairness.spread(self[name], self.held(name), weight, low_is_good=low_is_good(name))
 
