@@ -1,8 +1,8 @@
 """Do the papers' results come out: ours, the paper's, what is allowed, PASS or FAIL.
 
-Settings stand in the functions named below, fixed before running; `--rounds` and `--seeds` change them, for a
-first look at what runs. All of it takes hours on two cores, most of them the two of q-FFL; `scaffold`,
-`fednova` and `pfedme` take a minute together.
+Settings stand in the functions named below, fixed before running unless they say otherwise; `--rounds` and
+`--seeds` change them, for a first look at what runs. On two cores `scaffold`, `fednova` and `pfedme` take a
+minute together, `fashion`, `fedprox` and `qffl` up to twenty minutes each, and `qffl-script` most of an hour.
 
     python bench/papers.py scaffold fednova pfedme --json papers.json
     python bench/papers.py qffl --rounds 50 --seeds 1
