@@ -101,8 +101,13 @@ class Afl:
         params = tree.subtract(server.params, tree.scale(rate, total["grads"]))
         buffers = averaged(total["buffers"], total["weight"], server.buffers)
         place = jnp.where(cohort.present, cohort.id, population)
+        seen = jnp.zeros_like(server.domain).at[place].set(True, mode="drop") & server.domain
         losses = jnp.zeros_like(server.mixture).at[place].set(each, mode="drop")
-        weights = simplex(server.mixture + self.domain_learning_rate * losses, server.domain)
+        # who is missing keeps its lambda, the others share the rest
+        rest = 1 - jnp.sum(jnp.where(seen, 0, server.mixture))
+        shared = jnp.where(rest > 0, rest, 1)
+        moved = simplex((server.mixture + self.domain_learning_rate * losses) / shared, seen)
+        weights = jnp.where(seen & (rest > 0), rest * moved, server.mixture)
         share = 1 / (server.rounds + 1).astype(weights.dtype)
         latest = Model(params, buffers)
         mean = tree.add(server.mean, tree.scale(share, tree.subtract(latest, server.mean)))
@@ -139,9 +144,10 @@ def afl(
     same batch as g_k. What is served is the mean of w_1..w_T, for which the paper's bound holds; w_0 before the
     first round. With gamma = 0 and lambda = n_k/n it is gradient descent on all rows.
 
-    Every client takes part in every round. One that is left out at run time (NaN under "drop") contributes no
-    gradient, and its loss counts as 0 in that round. A client without rows in any phase is no domain: its
-    lambda is 0. A round's weighting is not used, lambda takes its place.
+    Every client takes part in every round. One that is missing all the same (it drops out, has no rows in this
+    phase, or reports NaN under "drop") contributes no gradient and keeps its lambda, for its loss is not known;
+    the others share the rest. A client without rows in any phase is no domain: its lambda is 0. A straggler
+    does its one batch. A round's weighting is not used, lambda takes its place.
 
     Args:
         problem: what to learn.
@@ -166,8 +172,8 @@ def afl(
     check_parts(problem, solver)
     require(
         solver.kind == "sgd",
-        f"solver must be plain SGD, got a {solver.kind} one: w moves by eta times the mixed gradient; use "
-        "fh.local.sgd without momentum",
+        f"solver must be plain SGD, got one of kind {solver.kind!r}: w moves by eta times the mixed gradient; "
+        "use fh.local.sgd without momentum",
     )
     gamma = number("domain_learning_rate", domain_learning_rate, least=0, remedy="0 holds the mixture still")
     begin = mixture("start", start, "one share for each client, 0 for none")

@@ -28,7 +28,8 @@ def batch_gradient(problem: Problem, solver: Solver, start: Model, client: Clien
         problem: what to learn.
         solver: its batch size says what the batch is; how many epochs or steps it plans does not matter.
         start: where.
-        client: whose rows; without any, or with no work to do, the gradient and the loss are 0.
+        client: whose rows; without any, the gradient and the loss are 0. A straggler does its one batch:
+            there is no smaller part of it to do.
 
     Returns:
         The gradient, like params, and the Solution of the one step; its loss is that of the batch at `start`.
@@ -37,9 +38,7 @@ def batch_gradient(problem: Problem, solver: Solver, start: Model, client: Clien
     most = None if plan.most is None else 1
     plan = dataclasses.replace(plan, amount=jnp.ones((), jnp.int32), unit="steps", most=most)
     once = dataclasses.replace(solver, plan=plan, probe=_gradient, room=1, gamma=None)
-    solution = once.solve(
-        client.key, objective(problem), start, client.data, round_=client.round, work=client.work
-    )
+    solution = once.solve(client.key, objective(problem), start, client.data, round_=client.round)
     return jax.tree.map(lambda leaf: leaf[0], solution.trace), solution
 
 

@@ -208,8 +208,9 @@ def scaffold(
     known("start", start, ("zero", "gradients"))
     if option == "II" and solver.kind != "sgd":
         raise ValueError(
-            f"option must be 'I' for a solver that is not plain SGD, got 'II' with a {solver.kind} solver: its "
-            "displacement is not the sum of the gradients; pass option='I', or fh.local.sgd without momentum"
+            f"option must be 'I' for a solver that is not plain SGD, got 'II' with kind {solver.kind!r}, "
+            "whose displacement is not the sum of the gradients: pass option='I', or fh.local.sgd without "
+            "momentum"
         )
     rate = number(
         "server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean update as it is"

@@ -185,7 +185,7 @@ ALGORITHMS: dict[str, Entry] = {
         "global",
         "one model",
         "nothing",
-        "d + 2 K (d + K down)",
+        "d + 2 K + 1 (d + K down)",
         "E passes + F",
         "the worst domain",
         "Ro et al. 2021",

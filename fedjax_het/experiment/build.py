@@ -16,8 +16,8 @@ from fedjax_het.engine.scoring import check_metrics
 from fedjax_het.experiment.central import check_central
 from fedjax_het.experiment.choices import CENTRALISED, CHOICES
 from fedjax_het.experiment.config import Config, ConfigError
-from fedjax_het.experiment.fitting import check_everyone, check_listed, check_rows
-from fedjax_het.experiment.pace import slots
+from fedjax_het.experiment.fitting import check_cohorts, check_everyone, check_listed, check_rows
+from fedjax_het.experiment.pace import unfailing
 from fedjax_het.experiment.shifts import shifted
 from fedjax_het.experiment.values import NONE, Choice, make
 from fedjax_het.federation import Federation
@@ -101,9 +101,7 @@ class Study:
 
     def sampler_of(self, entrant: Entrant) -> Any:
         """Who takes part when a method runs: whom the study draws, or all where the method demands it."""
-        few = (
-            entrant.everyone and slots(self.sampler, self.federation.num_clients) < self.federation.num_clients
-        )
+        few = entrant.everyone and not unfailing(self.sampler, self.federation.num_clients)
         return sampling.everyone() if few or entrant.centralised else self.sampler
 
 
@@ -169,9 +167,15 @@ def _build(config: Config, labels: Sequence[str] | None) -> Study:
     check_rows(config, federation)
     solver = _made("local", config.local)
     entrants = _entrants(config, labels, problem, solver, federation)
-    return Study(
+    study = Study(
         config, federation, problem, solver, sampler, **around(config, federation, problem), entrants=entrants
     )
+    keys, told = ("weighting", "sampling"), "weighting and cohorts do not fit"
+    for entrant in entrants.values() if study.weighting is not None else ():
+        if not entrant.centralised:
+            drawn = study.sampler_of(entrant)
+            _agree(keys, told, check_cohorts, entrant.algorithm, federation, drawn, study.weighting)
+    return study
 
 
 def around(config: Config, federation: Federation, problem: Problem) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from fedjax_het.engine import History, stack
@@ -18,12 +19,13 @@ from fedjax_het.experiment.clients import by_client, standing
 from fedjax_het.experiment.config import Config
 from fedjax_het.experiment.folders import Folder
 from fedjax_het.experiment.identity import identity
-from fedjax_het.experiment.pace import cohort_steps, paced, slots
+from fedjax_het.experiment.pace import cohort_steps, paced, slots, unfailing
 from fedjax_het.experiment.results import Comparison, Diverged, Line, metric_of
 from fedjax_het.experiment.runs import Run, begin_or_go_on
 from fedjax_het.experiment.tracking import Tracker
 from fedjax_het.experiment.tuning import Tuned, Untunable, check, from_json, tune
 from fedjax_het.experiment.values import Choice
+from fedjax_het.weighting import Noisy, privacy
 
 __all__ = ["Trackers", "compare", "execute", "no_trackers"]
 
@@ -101,6 +103,8 @@ def execute(
     place = None if folder is None else Folder.claim(Path(folder), study, command)
     if place is not None:
         announce(f"results in {place.path}")
+    if spent := _spent(study):
+        announce(spent.removeprefix("; "))
     lines: list[Line] = []
     diverged: list[Diverged] = []
     for entrant in study.entrants.values():
@@ -222,7 +226,8 @@ def _protocol(study: Study) -> str:
     config, many = study.config, study.federation.num_clients
     places = slots(study.sampler, many)
     all_of_them = [entrant.label for entrant in study.entrants.values() if entrant.everyone]
-    but = f" (all {many} for {', '.join(all_of_them)})" if all_of_them and places < many else ""
+    replaced = all_of_them and not unfailing(study.sampler, many)
+    but = f" (all {many}, every round, for {', '.join(all_of_them)})" if replaced else ""
     same = (
         "same weights and batches for all, cohorts by each method's own losses"
         if _by_losses(config.sampling)
@@ -237,8 +242,21 @@ def _protocol(study: Study) -> str:
     )
     return (
         f"{many} clients of {study.federation.spec.pool.name}, {places} a round{but}, {config.rounds} rounds, "
-        f"{seeds}; {same}; {rates}"
+        f"{seeds}; {same}; {rates}{_spent(study)}"
     )
+
+
+def _spent(study: Study) -> str:
+    """What noisy sizes spend of their clients' privacy."""
+    told = jax.tree.leaves(study.weighting, is_leaf=lambda part: isinstance(part, Noisy))
+    words = ""
+    for part in told:
+        if isinstance(part, Noisy):
+            releases = 1 if part.schedule is None else study.federation.spec.phases
+            account = privacy(part, 0, releases=releases)
+            times = "once" if releases == 1 else f"in each of {releases} phases"
+            words += f"; sizes told {times} with noise, epsilon {account.epsilon:g} a client in all"
+    return words
 
 
 def _by_losses(choice: Choice) -> bool:

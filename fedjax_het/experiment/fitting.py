@@ -4,32 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedjax_het.algorithms import ALGORITHMS
+from fedjax_het.engine import initial_state, make_round
+from fedjax_het.engine.executors import vmapped
 from fedjax_het.experiment.config import Config, ConfigError
-from fedjax_het.experiment.pace import slots
+from fedjax_het.experiment.pace import unfailing
 from fedjax_het.experiment.values import Choice
 from fedjax_het.federation import SPLITS, Federation
 
-__all__ = ["check_everyone", "check_listed", "check_rows"]
+__all__ = ["check_cohorts", "check_everyone", "check_listed", "check_rows"]
 
 
 def check_everyone(config: Config, sampler: Any, federation: Federation) -> None:
     """A single run does what it was asked for, or nothing; a comparison has `Study.sampler_of`.
 
     Raises:
-        ConfigError: the algorithm is defined for all clients only, and the sampler draws fewer.
+        ConfigError: the algorithm is defined for all clients only, and the sampler leaves some out.
     """
-    name, places = config.algorithm.name, slots(sampler, federation.num_clients)
-    if ALGORITHMS[name].everyone and places < federation.num_clients:
+    name = config.algorithm.name
+    if ALGORITHMS[name].everyone and not unfailing(sampler, federation.num_clients):
         raise ConfigError(
-            f"sampling must be 'everyone' with algorithm {name!r}, got {config.sampling.name!r} with "
-            f"{places} of {federation.num_clients} clients a round: the method is defined only when every "
+            f"sampling must be 'everyone' with algorithm {name!r}, got {config.sampling.name!r}, which "
+            f"leaves out some of the {federation.num_clients} clients: the method is defined only when every "
             "client takes part in every round; set sampling=everyone",
             "sampling",
             "algorithm",
         )
+
+
+def check_cohorts(algorithm: Any, federation: Federation, sampler: Any, weighting: Any) -> None:
+    """Let the engine meet sampler and weighting, without computing anything.
+
+    Raises:
+        ValueError: the weighting refuses cohorts of so many slots.
+    """
+    round_fn = make_round(sampler, vmapped(), weighting=weighting)
+    jax.eval_shape(
+        lambda key: initial_state(algorithm, federation, key=key, round_fn=round_fn), jax.random.key(0)
+    )
 
 
 def check_listed(choice: Choice, key: str, many: int) -> None:

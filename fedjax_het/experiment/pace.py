@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_het.engine.sampling import Everyone, Fixed, Scripted, Stragglers, Uniform
 from fedjax_het.local import Solver
 
 if TYPE_CHECKING:
     from fedjax_het.experiment.build import Study
 
-__all__ = ["cohort_steps", "paced", "slots"]
+__all__ = ["cohort_steps", "paced", "slots", "unfailing"]
 
 
 def slots(sampler: Any, many: int) -> int:
@@ -25,6 +26,14 @@ def slots(sampler: Any, many: int) -> int:
         lambda key: sampler.draw(sampler.init(many), key, jnp.int32(0), sizes, loss)[0], jax.random.key(0)
     )
     return drawn.id.shape[0]
+
+
+def unfailing(sampler: Any, many: int) -> bool:
+    """Whether a sampler brings all of `many` clients in every round, be some of them late."""
+    if isinstance(sampler, Stragglers) and sampler.policy == "keep":
+        return unfailing(sampler.inner, many)
+    fixed = isinstance(sampler, Uniform) and not sampler.replacement
+    return (fixed or isinstance(sampler, (Everyone, Fixed, Scripted))) and slots(sampler, many) == many
 
 
 def cohort_steps(study: Study, solver: Solver) -> int:

@@ -11,7 +11,7 @@ from reference.models import Softmax
 from reference.setting import RATE, SIZES, server_start, softmax_start
 
 import fedjax_het as fh
-from fedjax_het.algorithms import afl
+from fedjax_het.algorithms import afl, qfedsgd
 from fedjax_het.engine.blocks import block
 from fedjax_het.engine.state import initial_state
 from fedjax_het.federation import Rows
@@ -93,7 +93,7 @@ def test_a_mixture_held_at_the_shares_of_rows_is_fedsgd(settings):
 
 
 def test_every_loss_goes_to_its_own_client(settings):
-    """One client is lost on the way in the second round: the others' losses stay theirs, its own counts 0."""
+    """One client is lost in the second round: the others' losses stay theirs, it keeps its lambda."""
     setting, start, lost = settings[True], softmax_start(), 2
     _, _, mean, path = loop(setting, start, gamma=0.05, missing=[[], [lost], []])
     with jax.enable_x64(True):
@@ -111,7 +111,41 @@ def test_every_loss_goes_to_its_own_client(settings):
     setting.same(served.params["head"], mean)
     full = loop(setting, start, gamma=0.05)[1]
     assert np.abs(full - path[-1]).max() > 1e-3
-    assert path[1][lost] < path[0][lost]
+    assert path[1][lost] == path[0][lost]
+
+
+def test_clients_that_drop_out_keep_their_lambda(settings):
+    """A sampler with a slot for everybody may still bring few; whom it does not bring is not judged."""
+    setting = settings[False]
+    algorithm = afl(setting.problem, setting.solver(), domain_learning_rate=0.3)
+    sampler = fh.sampling.dropout(fh.sampling.everyone(), 0.5)
+    round_fn = fh.make_round(sampler, fh.executors.vmapped())
+    state = initial_state(algorithm, setting.federation, key=setting.key, round_fn=round_fn)
+    away = moved = 0
+    for _ in range(5):
+        before = np.asarray(state.server.mixture)
+        state, logs = many_rounds(round_fn, algorithm, state, setting.federation, rounds=1)
+        there = np.zeros(len(SIZES), bool)
+        there[np.asarray(logs["id"])[0][np.asarray(logs["present"])[0]]] = True
+        after = np.asarray(state.server.mixture)
+        np.testing.assert_array_equal(after[~there], before[~there])
+        moved += not np.allclose(after[there], before[there], atol=1e-6)
+        np.testing.assert_allclose(after.sum(), 1, atol=1e-6)
+        away += (~there).sum()
+    assert away > 5 and moved > 0
+
+
+def test_stragglers_do_their_one_batch(settings):
+    setting = settings[False]
+    late = fh.sampling.stragglers(fh.sampling.everyone(), 1.0, epochs=20)
+    for build in (afl, qfedsgd):
+        algorithm, ends = build(setting.problem, setting.solver()), []
+        for sampler in (fh.sampling.everyone(), late):
+            round_fn = fh.make_round(sampler, fh.executors.vmapped())
+            state = initial_state(algorithm, setting.federation, key=setting.key, round_fn=round_fn)
+            ends.append(many_rounds(round_fn, algorithm, state, setting.federation, rounds=3)[0].server.params)
+        np.testing.assert_array_equal(ends[0]["head"]["kernel"], ends[1]["head"]["kernel"])
+        assert np.abs(ends[0]["head"]["kernel"]).max() > 0
 
 
 def test_partial_participation_is_refused_before_anything_runs(settings):
@@ -141,7 +175,8 @@ def test_a_client_with_rows_later_is_a_domain_from_the_start():
     w = float(state.server.params["w"][0])
     after = many_rounds(round_fn, algorithm, state, federation, rounds=1)[0].server
     losses = np.array([w**2 / 2, 0, (w - 2) ** 2 / 2])
-    np.testing.assert_allclose(after.mixture, fair.nearest_in_simplex(1 / 3 + 0.1 * losses), atol=1e-6)
+    there = fair.nearest_in_simplex((1 / 3 + 0.1 * losses[[0, 2]]) * 3 / 2) * 2 / 3
+    np.testing.assert_allclose(after.mixture, [there[0], 1 / 3, there[1]], atol=1e-6)
     np.testing.assert_allclose(after.params["w"][0], w - 0.1 / 3 * (w + w - 2), rtol=1e-5)
 
 
@@ -165,7 +200,7 @@ def test_what_is_refused(settings):
     problem, solver = settings[False].problem, settings[False].solver()
     with pytest.raises(ValueError, match=r"domain_learning_rate must be >= 0, got -1: 0 holds"):
         afl(problem, solver, domain_learning_rate=-1)
-    with pytest.raises(ValueError, match=r"solver must be plain SGD, got a momentum one: .*without momentum"):
+    with pytest.raises(ValueError, match=r"solver must be plain SGD, got one of kind .momentum.: .*without"):
         afl(problem, settings[False].solver(0.9))
     for start in ([-1.0, 2.0], [[1.0]], [0.0, 0.0]):
         with pytest.raises(ValueError, match=r"start must be .*one share for each client"):

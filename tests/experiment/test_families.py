@@ -109,7 +109,7 @@ def test_who_demands_all_clients_gets_them_and_it_is_said(demanding):
     np.testing.assert_array_equal(lines[DEMANDING].history["cohort"][0], [[0, 1, 2, 3]] * 2)
     assert [line.everyone for line in result.lines] == [False, True]
     assert (lines[DEMANDING].bytes_up == 2 * lines["fedavg"].bytes_up).all(), "the price shows"
-    assert f"2 a round (all 4 for {DEMANDING})" in result.protocol
+    assert f"2 a round (all 4, every round, for {DEMANDING})" in result.protocol
     assert f"{DEMANDING}: all 4 clients in every round, as the method demands" in said
 
 
@@ -120,7 +120,7 @@ def test_the_studys_sampler_stays_where_it_draws_everyone(demanding):
     for name, entrant in study.entrants.items():
         assert (study.sampler_of(entrant) is study.sampler) == (name != "centralised")
         assert entrant.everyone == (name == DEMANDING)
-    assert "all 4 for" not in protocol(study)
+    assert "all 4" not in protocol(study)
 
 
 def test_a_single_run_on_cohorts_is_refused_with_the_remedy(demanding, monkeypatch):
@@ -134,9 +134,12 @@ def test_a_single_run_on_cohorts_is_refused_with_the_remedy(demanding, monkeypat
     assert told.startswith(
         "override 'sampling.size=2' and override 'algorithm=fedprox': sampling must be 'everyone'"
     )
-    assert "2 of 4 clients a round" in told and "set sampling=everyone" in told
+    assert "leaves out some of the 4 clients" in told and "set sampling=everyone" in told
+    rest = [change for change in SMALL if not change.startswith("sampling")]
+    with pytest.raises(ConfigError, match="which leaves out some of the 4 clients"):
+        absent = ["sampling=dropout", "sampling.chance=0.5", "sampling.inner=everyone"]
+        run(Config.load(None, [*rest, *absent, f"algorithm={DEMANDING}"]))
     for whole in ("sampling=everyone", "sampling.size=4"):
-        rest = [change for change in SMALL if not change.startswith("sampling")]
         assert build(Config.load(None, [*rest, f"algorithm={DEMANDING}", whole])).entrants
 
 

@@ -10,7 +10,7 @@ from probes.blobs import SIZES, pool_of, tasks
 from probes.dual_gap import Gap
 from probes.dual_sdca import dual_sdca
 from probes.running import begin, many_rounds, one_round
-from probes.stragglers import stragglers
+from probes.stragglers import idle
 
 import fedjax_het as fh
 
@@ -76,22 +76,24 @@ def test_hinge_keeps_its_box_and_closes_its_gap():
 
 def test_a_dropped_node_stands_still_and_the_others_are_safe():
     federation = tasks()
-    algorithm, round_fn, state = _start(federation, stragglers(fh.sampling.everyone(), policy="idle"))
-    idle = 0
+    algorithm, round_fn, state = _start(federation, idle(fh.sampling.everyone(), 0.3))
+    idled = 0
     for _ in range(4):
         before = state
         state, log = one_round(round_fn, algorithm, state, federation)
         still = np.asarray(log["info"]["steps"]) == 0
-        idle += still.sum()
+        idled += still.sum()
         for old, new in ((before.clients, state.clients), (before.server.images, state.server.images)):
             assert np.all((np.asarray(old) == np.asarray(new)).all(axis=1) == still)
         assert log["measures"]["gap"]["gap"] >= 0
-    assert idle > 0
+    assert idled > 0
 
 
 def test_work_is_a_budget_of_coordinate_steps():
     federation = tasks()
-    algorithm, round_fn, state = _start(federation, stragglers(fh.sampling.everyone(), fraction=1.0))
+    algorithm, round_fn, state = _start(
+        federation, fh.sampling.stragglers(fh.sampling.everyone(), 1.0, epochs=3)
+    )
     _, log = one_round(round_fn, algorithm, state, federation)
     full = 3 * np.ceil(np.asarray(federation.train.size[0]) / 4)
     steps = np.asarray(log["info"]["steps"])

@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from probes.bernoulli import bernoulli
 from probes.blobs import SIZES, cut, pool_of
 from probes.host_store import host_round, to_host
 from probes.running import begin, one_round
@@ -17,7 +16,7 @@ import fedjax_het as fh
     ("sampler", "executor"),
     [
         (partial(fh.sampling.uniform, 3), fh.executors.looped()),
-        (partial(bernoulli, 4), fh.executors.chunked(2)),
+        (partial(fh.sampling.bernoulli, 0.4, slots=4), fh.executors.chunked(2)),
     ],
     ids=["uniform", "absent slots"],
 )

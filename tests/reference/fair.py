@@ -100,7 +100,7 @@ def nearest_in_simplex(values):
 def afl(model, start, x, y, held, batches, rounds, *, rate, gamma, mixture=None, missing=()):
     """AFL, every client a domain: (w, lambda, mean of w_1..w_T, [lambda after each round]).
 
-    `missing` [round] -> clients left out of that round.
+    `missing` [round] -> clients left out of that round, who keep their lambda.
     """
     server, domains = start, _present(range(len(held)), held)
     share = np.zeros(len(held))
@@ -116,8 +116,8 @@ def afl(model, start, x, y, held, batches, rounds, *, rate, gamma, mixture=None,
             grads.append(model.gradient(server, x[rows], y[rows]))
         mixed = _combined([share[k] for k in there], grads)
         server = {name: server[name] - rate * mixed[name] for name in server}
-        moved = np.zeros(len(held))
-        moved[domains] = nearest_in_simplex((share + gamma * losses)[domains])
+        moved, rest = share.copy(), share[there].sum()
+        moved[there] = rest * nearest_in_simplex((share + gamma * losses)[there] / rest)
         share = moved
         iterates.append(server)
         path.append(share)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fedjax_het.analysis.oracles.filters import work
+from fedjax_het.analysis.oracles.filters import constant_work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number
 from fedjax_het.typing import Array
@@ -46,7 +46,7 @@ def drift_bias(functions: Quadratics, *, learning_rate: Any, steps: Any) -> Arra
         Its length over (E - 1) eta is the constant of the lower bound in Li, Huang, Yang, Wang, Zhang, ICLR
         2020, Theorem 4.
     """
-    done = work(functions.count, learning_rate, steps)
+    done = constant_work(functions.count, learning_rate, steps)
     return _moved(functions, done.rates[0] * (done.steps - 1).astype(done.rates.dtype) / 2)
 
 

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from fedjax_het.check import known, number, require, short, whole
 from fedjax_het.typing import Array
 
-__all__ = ["PROX", "Work", "local_filter", "norm", "spectral", "times", "work"]
+__all__ = ["PROX", "Work", "constant_work", "local_filter", "norm", "spectral", "times", "work"]
 
 PROX = ("outside", "inside")
 """Where the proximal term goes.
@@ -49,6 +49,19 @@ class Work(NamedTuple):
         before = jnp.concatenate([jnp.zeros_like(self.rates[:1]), jnp.cumsum(self.rates)])
         beyond = jnp.maximum(self.steps - last, 0).astype(self.rates.dtype)
         return before[jnp.minimum(self.steps, last)] + beyond * self.rates[-1]
+
+
+def constant_work(count: int, learning_rate: Any, steps: Any) -> Work:
+    """`work` at one rate.
+
+    Raises:
+        TypeError, ValueError: as in `work`; a schedule.
+    """
+    require(
+        jnp.ndim(learning_rate) == 0,
+        f"learning_rate must be a scalar here, got {short(learning_rate)}: the formula is for a constant rate",
+    )
+    return work(count, learning_rate, steps)
 
 
 def work(

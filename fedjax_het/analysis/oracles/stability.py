@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fedjax_het.analysis.oracles.filters import local_filter, spectral, times, work
+from fedjax_het.analysis.oracles.filters import constant_work, local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number
 from fedjax_het.typing import Array
@@ -42,7 +42,7 @@ def contraction(functions: Quadratics, *, learning_rate: Any, steps: Any) -> Arr
     Raises:
         TypeError, ValueError: a number of the wrong kind, range or shape.
     """
-    done = work(functions.count, learning_rate, steps)
+    done = constant_work(functions.count, learning_rate, steps)
     least, largest = extremes(functions)
     shrink = jnp.maximum(jnp.abs(1 - done.rates[0] * least), jnp.abs(1 - done.rates[0] * largest))
     return jnp.max(shrink ** done.steps.astype(shrink.dtype))

@@ -93,7 +93,7 @@ def bernoulli(chance: Any, *, slots: int) -> Bernoulli:
         ValueError: chances outside [0, 1]; `slots` below 1, above N, or below the mean of the cohort (the last
             two when a run starts).
 
-    Departures: public code draws again until somebody came (FedDyn's); here an empty round stays empty, since
+    Departures: public code draws again until somebody came; here an empty round stays empty, since
     otherwise chances of small federations are not those declared.
     """
     kept = number("chance", chance, least=0, most=1, remedy="it is a probability")

@@ -62,8 +62,8 @@ def stragglers(inner: Sampler, fraction: Any, *, epochs: Any, policy: str = "kee
     """Around any sampler: of m clients drawn, m - round(m (1 - fraction)) are late.
 
     A late client has done E' of its E epochs when the round ends, E' uniform on 1, ..., E - 1. "keep"
-    aggregates that (work E'/E, what FedProx does); "drop" leaves the client out (what FedAvg does in that
-    paper). Both policies have the same stragglers under one key, and so have all methods.
+    aggregates that (work E'/E), as the paper's method does; "drop" leaves the client out, as its baseline
+    does. Both policies have the same stragglers under one key, and so have all methods.
 
     Args:
         inner: who is drawn.
@@ -76,7 +76,7 @@ def stragglers(inner: Sampler, fraction: Any, *, epochs: Any, policy: str = "kee
         TypeError: numbers of the wrong kind.
         ValueError: `fraction` outside [0, 1], `epochs` below 2, unknown `policy`.
 
-    Reference: Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020, section 5.2
+    Reference: Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, section 5.2
     (systems heterogeneity), and the authors' code, which draws exactly round(m (1 - fraction)) active clients.
 
     Departures: m counts those drawn by `inner`, which may be fewer than its slots.

@@ -83,7 +83,7 @@ def proportional(size: int, *, replacement: bool = True) -> Weighted:
         TypeError, ValueError: `size` is not a whole number of at least 1.
 
     Reference: Li et al., "On the Convergence of FedAvg on Non-IID Data", ICLR 2020, section 3.3, scheme I;
-    Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020, Algorithm 2.
+    Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, Algorithm 2.
     """
     return Weighted(
         None, positive_int("size", size, remedy="a cohort has at least one client"), bool(replacement)
