@@ -39,9 +39,9 @@ def qffl(rounds: int = 20_000, seeds: Sequence[int] = (0, 1, 2, 3, 4), sigma: fl
 
     Settings, the paper's but for the sizes, which were chosen after those of the authors' script had failed:
     this says what the method does on such data, and reproduces no data of the paper. 100 clients, 80/10/10,
-    softmax regression, m = 10 clients drawn with probability n_k / n, E = 1 epoch, batches of 10, eta = 0.1 = 1/L,
-    T = 20000, five sets of data. Test accuracies after the last round; average, tenths and variance are over
-    clients, which count alike, the mean over the sets.
+    softmax regression, m = 10 clients drawn with probability n_k / n, E = 1 epoch, batches of 10,
+    eta = 0.1 = 1/L, T = 20000, five sets of data. Test accuracies after the last round; average, tenths and
+    variance are over clients, which count alike, the mean over the sets.
 
     Reference: Li, Sanjabi, Beirami, Smith, "Fair resource allocation in federated learning", ICLR 2020,
     table 1 (Synthetic).
