@@ -33,24 +33,24 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 BUDGET = {
-    "conformance": 900,
+    "conformance": 1800,
     "probes_checks": 200,
     "engine": 320,
-    "algorithms": 200,
-    "experiment": 450,
+    "algorithms": 550,
+    "experiment": 620,
     "models": 180,
     "local": 120,
     "(top)": 220,
     "plots": 100,
     "metrics": 60,
-    "analysis": 120,
+    "analysis": 180,
     "heterogeneity": 400,
     "sampling": 120,
     "weighting": 120,
     "datasets": 120,
     "natural": 120,
     "adapters": 60,
-    "bench": 60,
+    "bench": 180,
 }
 """Seconds that an area (a folder of tests) may take, all processes together: twice the time on 2 cores."""
 

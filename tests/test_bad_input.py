@@ -128,14 +128,14 @@ ALGORITHMS = {
         lambda: algorithms.scaffold(PROBLEM, local.sgd(0.1, batch_size=4, momentum=0.9)),
         ValueError,
         "option",
-        "'II' with a momentum solver",
+        "'II' with kind 'momentum'",
         "'I'",
     ),
     "option II and adam": (
         lambda: algorithms.scaffold(PROBLEM, ADAM),
         ValueError,
         "option",
-        "'II' with a adaptive solver",
+        "'II' with kind 'adaptive'",
         "'I'",
     ),
     "no server rate": (
