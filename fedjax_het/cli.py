@@ -27,9 +27,7 @@ FAMILIES = "all-FAMILY, such as all-global, stands for every method of a family 
 DEFAULT = (
     "Without a file it is the study of scikit-learn's digits, split over 40 clients with Dirichlet label skew. "
     "CONFIG is a TOML file, such as the config.toml of an earlier run; key=value changes one number of it, "
-    "dotted: algorithm=fedprox algorithm.mu=0.3 clients.alpha=0.05 seeds=[0,1] shifts.0=swap shifts.0.rate=1. "
-    "Mistyped keys get a suggestion; `fedjax-het kinds` lists the data, clients, shifts, samplers and "
-    "weightings that there are."
+    "dotted: algorithm=fedprox algorithm.mu=0.3 seeds=[0,1] shifts.0=swap. `fedjax-het kinds` lists all names."
 )
 
 CODES = "exit codes: 0 done; 1 bad input or a run that failed; 2 a wrong command line; 130 interrupted, saved."
@@ -76,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         described.add_argument(
             f"--no-{name}-shift", action="store_true", help=f"do not measure {name} shift, which takes seconds"
         )
-    several.add_argument(
-        "--methods", nargs="+", metavar="NAME", help=f"what to compare: compare=[...]; {FAMILIES}"
-    )
+    several.add_argument("--methods", nargs="+", metavar="NAME", help=f"what to compare; {FAMILIES}")
     several.add_argument("--clients", type=int, metavar="N", help="registered clients: clients.clients=N")
     several.add_argument("--alpha", type=float, metavar="A", help="small is skewed: clients.alpha=A")
     several.add_argument("--cohort", type=int, metavar="C", help="clients of a round: sampling.size=C")
@@ -109,8 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     listed = command(
         "kinds",
-        "What a configuration can name. Data, ways to deal them out to clients, shifts, who takes part, and "
-        "weights; or one section, or one entry with what its options take.",
+        "What a configuration can name. All sections, one of them, or one entry with what its options take.",
         "fedjax-het kinds rotate",
     )
     listed.add_argument("name", nargs="?", help="a section such as sampling, or an entry of one")
