@@ -120,7 +120,7 @@ def save(
         steps.commit(place, step)
     except Exception as error:  # whatever the store raises: its arguments are bytes, so the disk is at fault
         with suppress(OSError):
-            steps.sweep(place)
+            steps.sweep_until_quiet(place)
         had = ", ".join(map(str, steps.whole(place)))
         raise SaveError(
             f"round {step} could not be saved in {place} ({_reason(error)}): make room or see to its "

@@ -13,9 +13,21 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 
-__all__ = ["SUMS", "commit", "damage", "ours", "remove", "saving", "seal", "sweep", "whole"]
+__all__ = [
+    "SUMS",
+    "commit",
+    "damage",
+    "ours",
+    "remove",
+    "saving",
+    "seal",
+    "sweep",
+    "sweep_until_quiet",
+    "whole",
+]
 
 SUMS = "SHA256SUMS"
 """The file of digests, in the format of the program sha256sum."""
@@ -69,6 +81,20 @@ def sweep(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name.startswith((_SAVING, _REPLACED, _REMOVED)) and path not in kept:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_until_quiet(folder: Path, quiet: float = 1.0, most: float = 30.0) -> None:
+    """Delete what a failed save has left, until nothing new has appeared for `quiet` seconds; `most` in all.
+
+    The store reports the first piece that fails while it goes on writing the others, in folders that it makes
+    again when they are gone.
+    """
+    begun = seen = time.monotonic()
+    while (now := time.monotonic()) - seen < quiet and now - begun < most:
+        if any(path.name.startswith(_SAVING) for path in folder.iterdir()):
+            seen = now
+            sweep(folder)
+        time.sleep(0.02)
 
 
 def ours(path: Path) -> bool:

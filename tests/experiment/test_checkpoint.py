@@ -363,6 +363,8 @@ def test_a_disk_that_fills_up_harms_nothing_saved(tmp_path, elements):
     ):
         save(tmp_path, *noise(20))
     assert sorted(tmp_path.rglob("*")) == before
+    time.sleep(0.5)  # nothing is still being written either
+    assert sorted(tmp_path.rglob("*")) == before
     assert bits(restore(tmp_path, noise(0)[0], meta_of(0))[0]) == bits(noise(10)[0])
     save(tmp_path, *noise(20))
     assert saved_steps(tmp_path) == (10, 20)
