@@ -8,24 +8,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from fedjax_het import tree
-from fedjax_het.check import require
+from fedjax_het.check import require, short
 from fedjax_het.problem import Problem
 from fedjax_het.typing import Bound, Params
 
-__all__ = ["Selector", "body", "head", "leaf_paths", "matching", "named", "norm", "select", "under"]
+__all__ = [
+    "Selector",
+    "body",
+    "check_selector",
+    "head",
+    "leaf_paths",
+    "leaves",
+    "matching",
+    "named",
+    "norm",
+    "owners",
+    "select",
+    "under",
+]
 
 Selector = Callable[[str], bool]
 """path -> whether the leaf is chosen."""
 
 
+def leaves(params: Params) -> list[tuple[str, Any]]:
+    """(path, leaf) of all leaves, in the order of `jax.tree.leaves`."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(params)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in flat]
+
+
 def leaf_paths(params: Params) -> list[str]:
     """The paths of all leaves, such as "head/kernel", in the order of `jax.tree.leaves`."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(params)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
+    return [path for path, _ in leaves(params)]
 
 
 def under(prefixes: tuple[str, ...], path: str) -> bool:
@@ -125,3 +144,47 @@ def select(params: Params, chosen: Selector) -> tuple[Params, Params]:
         f"the leaves are {', '.join(paths) or 'none at all'}",
     )
     return tree.partition(params, chosen)
+
+
+def owners(params: Params, **parts: Selector) -> dict[str, str]:
+    """Which part each leaf belongs to, where every leaf must belong to exactly one.
+
+    Args:
+        params: any pytree; leaves may be `jax.ShapeDtypeStruct`.
+        parts: name of a part -> path -> whether the leaf is of it.
+
+    Returns:
+        path -> name of its part.
+
+    Raises:
+        ValueError: leaves of no part, leaves of two parts, or a part without a leaf; the message lists them.
+    """
+    claims = {path: [name for name, of in parts.items() if of(path)] for path in leaf_paths(params)}
+    names = " and ".join(parts)
+    orphans = [path for path, claim in claims.items() if not claim]
+    twice = [f"{path} of {' and '.join(claim)}" for path, claim in claims.items() if len(claim) > 1]
+    require(not twice, f"{names} must not share a leaf, got {', '.join(twice)}: select each leaf once")
+    require(
+        not orphans,
+        f"{names} must have every leaf between them, got neither for {', '.join(orphans)}: add them",
+    )
+    for name in parts:
+        require(
+            any(name in claim for claim in claims.values()),
+            f"{name} must select a leaf, got none of them: the leaves are {', '.join(claims)}",
+        )
+    return {path: claim[0] for path, claim in claims.items()}
+
+
+def check_selector(name: str, selector: Any) -> None:
+    """Raise `TypeError` unless it is a function of a path.
+
+    Args:
+        name: the argument's, for the message.
+        selector: what was given.
+    """
+    if not callable(selector):
+        raise TypeError(
+            f"{name} must be a function of a leaf's path, got {short(selector)}: pass "
+            "fh.models.selectors.head(problem) or fh.models.selectors.matching('head/.*')"
+        )
