@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedjax_het.algorithms.fedper import FedPer
+from fedjax_het.algorithms.partial import Partial
 from fedjax_het.algorithms.parts import averaging, check_parts
 from fedjax_het.local import Solver
 from fedjax_het.problem import Problem
@@ -15,7 +15,7 @@ def _everything(path: str) -> bool:
     return True
 
 
-def local_only(problem: Problem, solver: Solver) -> FedPer:
+def local_only(problem: Problem, solver: Solver) -> Partial:
     """v_k <- local work on F_k from v_k, in the rounds that draw the client; nothing is sent.
 
     Args:
@@ -26,4 +26,4 @@ def local_only(problem: Problem, solver: Solver) -> FedPer:
         TypeError: an argument of the wrong kind.
     """
     check_parts(problem, solver)
-    return FedPer(problem, solver, averaging(None), proportional(), _everything)
+    return Partial(problem, solver, averaging(None), proportional(), _everything)

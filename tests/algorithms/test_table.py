@@ -3,14 +3,19 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from probes import batchnorm
 
 import fedjax_het as fh
 from fedjax_het.algorithms import ALGORITHMS, make
 
-CLASSES, FEATURES = 3, 4
+CLASSES, FEATURES, WIDTH = 3, 4, 5
 PARAMETERS = CLASSES * (FEATURES + 1)
+BODY, HEAD = WIDTH * (FEATURES + 1), CLASSES * (WIDTH + 1)
+NETWORK = BODY + HEAD
+WITHOUT_NORM = 6 * (FEATURES + 1) + CLASSES * (6 + 1)
+"""Of the probe's network of six units."""
 
-NUMBERS = {
+GLOBAL = {
     "fedavg": (PARAMETERS, PARAMETERS),
     "fedprox": (PARAMETERS, PARAMETERS),
     "scaffold": (2 * PARAMETERS, 2 * PARAMETERS),  # the control variate goes with the model, both ways
@@ -29,12 +34,58 @@ NUMBERS = {
     ),  # lambda; losses, counts, beta
     "term": (PARAMETERS, PARAMETERS + 1),  # the loss
 }
-"""Floats down and up, per client and round, of every global method."""
+"""Floats down and up, per client and round, of every global method; the model is softmax regression."""
+
+FAMILIES = {
+    "personal": {
+        "finetune": (NETWORK, NETWORK),
+        "fedper": (BODY, BODY),
+        "lgfedavg": (HEAD, HEAD),
+        "fedrep": (BODY, BODY),
+        "fedbn": (WITHOUT_NORM, WITHOUT_NORM),  # nor its running statistics
+        "pfedme": (NETWORK, NETWORK),
+        "ditto": (NETWORK, NETWORK),  # v_k stays
+        "l2gd": (NETWORK, NETWORK),  # in a round of averaging
+        "apfl": (NETWORK, NETWORK),  # v_k and alpha_k stay
+        "perfedavg": (NETWORK, NETWORK),
+    },
+    "clustered": {
+        "cfl": (NETWORK, NETWORK),  # the server knows who is where
+        "cosine_cfl": (NETWORK, NETWORK),
+        "ifca": (2 * NETWORK, NETWORK),  # and the number of a cluster, which is no float
+        "fedem": (3 * NETWORK, 3 * NETWORK),  # pi_k stays
+    },
+    "multi-task": {
+        "fedmtl": (BODY, BODY),  # a task a client
+        "meanreg": (NETWORK, NETWORK),
+        "mocha": (PARAMETERS + 1, PARAMETERS),  # w_k and Sigma_kk
+    },
+    "baseline": {"local_only": (0, 0)},
+}
+"""The same of all others: the model is a network of one hidden layer, or what the method needs."""
+
+BESIDES = {"ifca": 4}
+"""Bytes up that are no floats."""
 
 
-def test_the_global_methods_are_those_of_the_papers():
-    assert {name for name, entry in ALGORITHMS.items() if entry.family == "global"} == set(NUMBERS)
+NUMBERS = {name: cost for family in FAMILIES.values() for name, cost in family.items()} | GLOBAL
+
+
+def test_the_methods_are_those_of_the_papers():
+    assert set(ALGORITHMS) == set(NUMBERS)
+    for family, members in {"global": GLOBAL, **FAMILIES}.items():
+        assert {name for name, entry in ALGORITHMS.items() if entry.family == family} == set(members)
     assert set(ALGORITHMS) <= set(fh.algorithms.__all__)
+
+
+def model(name, federation):
+    """Softmax regression for a global method and where a linear one is needed; else a network."""
+    entry, pool = ALGORITHMS[name], fh.Pool(federation.x, federation.y, federation.spec.pool)
+    if entry.needs == "normalisation":
+        return batchnorm.local(federation)
+    if entry.family == "global" or entry.needs == "linear":
+        return fh.models.softmax(pool)
+    return fh.models.mlp(pool, hidden=(WIDTH,))
 
 
 @pytest.mark.parametrize("x64", [False, True], ids=["float32", "x64"])
@@ -44,8 +95,17 @@ def test_traffic_is_what_the_paper_counts(name, x64):
         x = jnp.ones((6, FEATURES), jnp.result_type(float))
         pool = fh.pool(x, jnp.arange(6) % CLASSES, num_classes=CLASSES)
         federation = fh.from_index_lists(pool, None, [[0, 1, 2], [3, 4, 5]], test=0.0)
-        algorithm = make(name, fh.models.softmax(pool), fh.local.sgd(0.1, batch_size=2))
+        algorithm = make(name, model(name, federation), fh.local.sgd(0.1, batch_size=2))
         server, _ = algorithm.init(jax.random.key(0), federation)
         cost = algorithm.traffic(server)
         size = jnp.result_type(float).itemsize
-        assert (cost.down, cost.up) == (size * NUMBERS[name][0], size * NUMBERS[name][1])
+        down, up = NUMBERS[name]
+        assert (cost.down, cost.up) == (size * down, size * up + BESIDES.get(name, 0))
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ALGORITHMS.items() if entry.needs])
+def test_what_a_method_needs_is_what_it_refuses_to_be_without(name):
+    pool = fh.pool(jnp.ones((6, FEATURES)), jnp.arange(6) % CLASSES, num_classes=CLASSES)
+    words = {"normalisation": "problem must have normalisation", "linear": "problem must be linear"}
+    with pytest.raises(ValueError, match=words[ALGORITHMS[name].needs]):
+        make(name, fh.models.mlp(pool, hidden=(WIDTH,)), fh.local.sgd(0.1, batch_size=2))

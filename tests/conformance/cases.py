@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from probes import PROBES, Case
+from probes import PROBES, Case, batchnorm
 
 import fedjax_het as fh
 from fedjax_het.algorithms import ALGORITHMS, make
@@ -23,8 +23,18 @@ from fedjax_het.typing import Array, Bound, Key
 
 __all__ = ["CASES", "COHORTS", "federation", "padded", "pool", "problem", "solver"]
 
+NEEDED = {"": None, "linear": None, "normalisation": batchnorm.local}
+"""What a method asks of its model -> federation -> such a problem; None is the suite's own, `problem`."""
+
 CASES: dict[str, Case] = {
-    name: Case(partial(make, name), full_participation=entry.everyone) for name, entry in ALGORITHMS.items()
+    name: Case(
+        partial(make, name),
+        problem=NEEDED[entry.needs],
+        full_participation=entry.everyone,
+        joins=entry.unseen,
+        capacity_in_state=entry.per_row,
+    )
+    for name, entry in ALGORITHMS.items()
 } | PROBES
 assert len(CASES) == len(ALGORITHMS) + len(PROBES), "a probe has the name of an algorithm"
 

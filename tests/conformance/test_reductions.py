@@ -30,11 +30,6 @@ DEGREE = 1e-12
 _block = jax.jit(
     lambda round_fn, algorithm, state, federation: fh.make_block(round_fn, 1)(algorithm, state, federation)
 )
-_init = jax.jit(
-    lambda round_fn, algorithm, federation, key: fh.initial_state(
-        algorithm, federation, key=key, round_fn=round_fn
-    )
-)
 
 
 def close(a: Any, b: Any) -> None:
@@ -56,7 +51,8 @@ def states(
     federation = cases.federation() if federation is None else federation
     sampler = fh.sampling.scripted(cases.COHORTS) if sampler is None else sampler
     round_fn = fh.make_round(sampler, executors.vmapped(), weighting=weighting)
-    state = _init(round_fn, algorithm, federation, jax.random.key(0))
+    # not compiled as a whole: the bits of a start depend on what it is fused with
+    state = fh.initial_state(algorithm, federation, key=jax.random.key(0), round_fn=round_fn)
     yield state
     for _ in range(rounds):
         state = between(_block(round_fn, algorithm, state, federation)[0])
@@ -123,6 +119,16 @@ def fedper(problem: Any, solver: Any, personal: Callable[[str], bool]) -> Any:
     """FedPer with a selector that its factory refuses, since it takes nothing or everything."""
     algorithm = fh.algorithms.fedper(problem, solver)
     return dataclasses.replace(algorithm, personal=personal)
+
+
+def bare(algorithm: Any) -> Any:
+    """A method of personal leaves without any, which its factory refuses."""
+    return dataclasses.replace(algorithm, personal=nothing)
+
+
+def normalised(problem: Any) -> Any:
+    """The problem, which says that its head is a normalisation layer."""
+    return dataclasses.replace(problem, facts=dataclasses.replace(problem.facts, norm=("head",)))
 
 
 def weighted(problem: Any, solver: Any, weighting: Any) -> Any:
@@ -200,8 +206,70 @@ REDUCTIONS = {
         average=lambda p, s: fh.algorithms.fedavg(p, descent()),
     ),
     "FedPer, no personal leaf": Reduction(lambda p, s: fedper(p, s, nothing), exact=True),
+    "LG-FedAvg, no personal leaf": Reduction(lambda p, s: bare(fh.algorithms.lgfedavg(p, s)), exact=True),
+    "FedRep, no head": Reduction(
+        lambda p, s: bare(fh.algorithms.fedrep(p, s, body_epochs=int(s.plan.amount))), exact=True
+    ),
+    "FedBN, no normalisation, counts every client alike": Reduction(
+        lambda p, s: bare(fh.algorithms.fedbn(normalised(p), s)),
+        exact=True,
+        average=lambda p, s: weighted(p, s, fh.weighting.uniform()),
+    ),
+    "FedMTL, one task": Reduction(
+        lambda p, s: fh.algorithms.fedmtl(p, s, tasks=[0] * len(cases.SIZES)),
+        params=lambda server: tree.combine(
+            jax.tree.map(lambda leaf: leaf[0], server.heads), server.trunk.params
+        ),
+    ),
+    "Fine-tuning, before it": Reduction(lambda p, s: fh.algorithms.finetune(p, s), exact=True),
+    "APFL, whatever its mixtures do": Reduction(
+        lambda p, s: fh.algorithms.apfl(p, s, alpha=0.7, adaptive=True),
+        exact=True,
+        options=lambda: {"weighting": fh.weighting.uniform()},
+    ),
+    "Per-FedAvg, no inner step, one batch for all gradients": Reduction(
+        lambda p, s: fh.algorithms.perfedavg(p, s, alpha=0.0, separate=False),
+        exact=True,
+        options=lambda: {"weighting": fh.weighting.uniform()},
+    ),
+    "pFedMe, one inner step, is a rate of eta lambda alpha_p": Reduction(
+        lambda p, s: fh.algorithms.pfedme(p, s, lam=5.0, personal_learning_rate=0.3, inner_steps=1),
+        average=lambda p, s: fh.algorithms.fedavg(p, cases.solver(learning_rate=0.1 * 5.0 * 0.3)),
+    ),
+    "Ditto, whatever its personal models do, counts every client alike": Reduction(
+        lambda p, s: fh.algorithms.ditto(p, s, lam=0.7),
+        exact=True,
+        average=lambda p, s: weighted(p, s, fh.weighting.uniform()),
+    ),
+    "Ditto, whatever its personal models do, with an optimiser at the server": Reduction(
+        lambda p, s: fh.algorithms.ditto(
+            p, s, server=fh.algorithms.fedadam(p, s).server, weights="proportional"
+        ),
+        exact=True,
+        average=lambda p, s: fh.algorithms.fedadam(p, s),
+    ),
     "IFCA, one cluster": Reduction(
         lambda p, s: fh.algorithms.ifca(p, s, clusters=1),
+        params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
+    ),
+    "IFCA, one cluster, by gradients, is a step of a batch that counts every client alike": Reduction(
+        lambda p, s: fh.algorithms.ifca(p, s, clusters=1, average="gradients"),
+        params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
+        average=lambda p, s: weighted(p, one_step(s), fh.weighting.uniform()),
+    ),
+    "CFL, never settled": Reduction(
+        lambda p, s: fh.algorithms.cfl(p, s, eps1=1e-9),
+        options=lambda: {"sampler": fh.sampling.everyone()},
+        params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
+    ),
+    "Threshold CFL, one cluster": Reduction(
+        lambda p, s: fh.algorithms.cosine_cfl(p, s, clusters=1, warm_up=0, every=2),
+        options=lambda: {"sampler": fh.sampling.everyone()},
+        params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
+    ),
+    "FedEM, one component": Reduction(
+        lambda p, s: fh.algorithms.fedem(p, s, components=1),
+        exact=True,
         params=lambda server: jax.tree.map(lambda leaf: leaf[0], server.params),
     ),
     "FedAvg, rate 1 and momentum 0 at the server": Reduction(
@@ -237,7 +305,8 @@ def test_it_is_federated_averaging(name: str) -> None:
     reduced = last(reduction.build(problem, solver), between=reduction.between, **options)
     average = last(reduction.average(problem, solver), **options)
     if reduction.exact:
-        assert_equal(tree.combine(reduced.server.params, reduced.server.params), average.server.params)
+        params = reduction.params(reduced.server)
+        assert_equal(tree.combine(params, params), average.server.params)
     else:
         close(reduction.params(reduced.server), average.server.params)
 
@@ -365,6 +434,30 @@ def test_the_global_control_is_the_mean_of_all_clients_controls(option: str, wei
     assert float(tree.sum_of_squares(state.server.control)) > 1e-6
 
 
+def test_mean_regularised_models_without_a_pull_are_local_training() -> None:
+    problem, solver = parts()
+    pulled, alone = (
+        last(m)
+        for m in (fh.algorithms.meanreg(problem, solver, lam=0.0), fh.algorithms.local_only(problem, solver))
+    )
+    assert_equal(pulled.clients.params, alone.clients.params)
+
+
+@pytest.mark.parametrize("name", ["meanreg", "l2gd"])
+def test_the_servers_mean_is_that_of_all_clients_models(name: str) -> None:
+    """After partial rounds too: by rows, or of those who have any."""
+    problem, solver = parts()
+    algorithm = fh.algorithms.make(name, problem, solver)
+    share = parts_of_the_whole("proportional")
+    if name == "l2gd":
+        share = (share > 0) / np.count_nonzero(share)
+    for state in states(algorithm, rounds=6):
+        mean = jax.tree.map(lambda leaf: np.tensordot(share, np.asarray(leaf), 1), state.clients.params)
+        close(state.server.params, mean)
+    spread = tree.subtract(state.clients.params, jax.tree.map(lambda leaf: leaf[None], state.server.params))
+    assert float(tree.sum_of_squares(spread)) > 1e-3
+
+
 @pytest.mark.parametrize("weights", ["uniform", "proportional", "scaled_alpha"])
 def test_the_global_dual_is_the_mean_of_all_clients_duals(weights: str) -> None:
     """After partial rounds too; with scaled alphas the mean is by rows."""
@@ -388,6 +481,23 @@ def test_the_mixture_of_clients_stays_on_the_simplex() -> None:
         assert np.abs(path[-1] - path[0]).max() > 1e-2
 
 
+def test_splits_partition_the_clients() -> None:
+    """Whatever is cut: everyone is in one cluster in use, each of which has somebody, as the tree says."""
+    problem, solver = parts()
+    algorithm = fh.algorithms.cfl(problem, solver, clusters=5, eps1=1e3, eps2=0.0)
+    for state in states(algorithm, sampler=fh.sampling.everyone(), rounds=4):
+        server = jax.tree.map(np.asarray, state.server)
+        assert sorted(set(server.label.tolist())) == list(range(server.used))
+        label = np.zeros(len(cases.SIZES), int)
+        for i in range(server.used - 1):
+            split, leaves = server.splits.origin[i], server.splits.side[i] == 1
+            told = server.splits.side[i] >= 0
+            assert (label[told] == split).all() and leaves.any() and (told & ~leaves).any()
+            label[leaves] = i + 1
+        np.testing.assert_array_equal(server.label, label)
+    assert server.used == 5
+
+
 @pytest.mark.parametrize("name", ["qfedavg", "qfedsgd", "term"])
 def test_every_client_twice_is_the_same_step_of_those_who_weigh_losses(name: str) -> None:
     federation = cases.federation()
@@ -396,3 +506,16 @@ def test_every_client_twice_is_the_same_step_of_those_who_weigh_losses(name: str
     options = {"sampler": fh.sampling.everyone(), "rounds": 2}
     once, again = (last(algorithm, federation=each, **options) for each in (federation, twice))
     close(once.server, again.server)
+
+
+def test_shares_of_components_and_covariances_of_tasks_stay_what_they_are() -> None:
+    """pi on the simplex for everybody, Sigma positive definite with trace 1, after partial rounds too."""
+    problem, solver = parts()
+    for state in states(fh.algorithms.fedem(problem, solver)):
+        share = np.asarray(state.clients.weights)
+        assert share.min() >= 0 and np.abs(share.sum(axis=1) - 1).max() < DEGREE
+    assert np.abs(share - 1 / 3).max() > 1e-2
+    relations = [np.asarray(s.server.relation) for s in states(fh.algorithms.mocha(problem, solver, inner=1))]
+    for relation in relations:
+        assert np.linalg.eigvalsh(relation).min() > 0 and abs(np.trace(relation) - 1) < DEGREE
+    assert np.abs(relations[-1] - relations[0]).max() > 1e-2

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 import fedjax_het as fh
 from probes import batchnorm, phases_and_rotation
-from probes.blobs import cut, flipped, pool_of, tasks
 from probes.capped_weights import capped
-from probes.cfl_like import cfl_like
 from probes.clipping_hook import clipped
-from probes.dual_sdca import dual_sdca
-from probes.personal_training import personal_training
 from probes.stragglers import idle
 
 __all__ = ["PROBES", "Case"]
@@ -66,10 +61,6 @@ def _fedavg(problem: Any, solver: Any) -> Any:
     return fh.algorithms.fedavg(problem, solver)
 
 
-def _plain_linear(federation: Any) -> Any:
-    return fh.models.linear(pool_of(federation), bias=False)
-
-
 def _fedprox(problem: Any, solver: Any) -> Any:
     return fh.algorithms.fedprox(problem, solver, mu=0.5)
 
@@ -83,36 +74,6 @@ PROBES: dict[str, Case] = {
         _fedavg,
         problem=batchnorm.averaged,
         notes="buffers that travel like parameters",
-    ),
-    "batchnorm_local": Case(
-        _fedavg,
-        problem=batchnorm.local,
-        notes="buffers as client state",
-    ),
-    "personal_training": Case(
-        personal_training, federation=cut, notes="training in personalise, with validation rows"
-    ),
-    "cfl_like": Case(
-        cfl_like,
-        federation=flipped,
-        full_participation=True,
-        notes="labels of all clients at the server, set from `each`; shapes that splits do not change",
-    ),
-    "dual_sdca": Case(
-        dual_sdca,
-        federation=tasks,
-        problem=_plain_linear,
-        capacity_in_state=True,
-        joins=False,
-        notes="one number a row as client state; an empty total; `each` added into the server by id",
-    ),
-    "dual_sdca_related": Case(
-        partial(dual_sdca, learns=True),
-        federation=tasks,
-        problem=_plain_linear,
-        capacity_in_state=True,
-        joins=False,
-        notes="the same, with the tasks' relation refitted at the server",
     ),
     "stragglers_keep": Case(
         _fedprox,
