@@ -120,7 +120,7 @@ def client_gain(
             f"Gain in {shown.words if metric == 'auc' else metric.replace('_', ' ')} over {against}",
             rows=rows,
             columns=columns,
-            width=8.0 if columns < 3 else 10.0,
+            width=8.0 if columns < 3 else 10.0 if columns < 4 else 14.0,  # a title as wide as its panel
             height=4.5 if rows == 1 else 1.3 + 2.1 * rows,
             share=True,
         )
