@@ -8,6 +8,7 @@ from fedjax_het.experiment.config import Config, ConfigError, to_toml
 from fedjax_het.experiment.describe import Findings, describe
 from fedjax_het.experiment.going import resume, run
 from fedjax_het.experiment.parts import study_of
+from fedjax_het.experiment.restarts import Restarts, restarts
 from fedjax_het.experiment.results import Comparison, Line
 from fedjax_het.experiment.tracking import jsonl, tensorboard, track
 
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigError",
     "Findings",
     "Line",
+    "Restarts",
     "SaveError",
     "Study",
     "build",
@@ -26,6 +28,7 @@ __all__ = [
     "federation_of",
     "jsonl",
     "load_histories",
+    "restarts",
     "resume",
     "run",
     "study_of",

@@ -7,8 +7,9 @@ from typing import Any
 
 from fedjax_het.algorithms import ALGORITHMS
 from fedjax_het.check import positive_int
-from fedjax_het.experiment.build import Entrant, Study
+from fedjax_het.experiment.build import Study
 from fedjax_het.experiment.config import ConfigError, Method
+from fedjax_het.experiment.entrants import Entrant
 from fedjax_het.experiment.values import Choice
 
 __all__ = ["factors", "grid", "numbers"]

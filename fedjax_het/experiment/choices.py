@@ -11,12 +11,12 @@ from typing import Any, Literal
 import optax
 
 from fedjax_het import datasets, metrics, weighting
-from fedjax_het.algorithm import Weighting
-from fedjax_het.algorithms import ALGORITHMS, fedavg
+from fedjax_het.algorithm import Algorithm, Weighting
+from fedjax_het.algorithms import ALGORITHMS, fedavg, task_covariance
 from fedjax_het.algorithms.adaptive_prox import AdaptiveMu, adaptive_mu
 from fedjax_het.analysis import gradient_dissimilarity, inexactness
 from fedjax_het.engine import executors, sampling
-from fedjax_het.experiment.options import Factory, factory, step_rule
+from fedjax_het.experiment.options import Factory, Relation, factory, step_rule
 from fedjax_het.federation import Federation
 from fedjax_het.heterogeneity import compose, concept, feature, iid, label, quantity, temporal
 from fedjax_het.local import Optax, Schedule, Solver, geometric, inverse_time, plan, sgd
@@ -95,12 +95,19 @@ def _noisy(
     )
 
 
+SIZED = Literal["proportional", "uniform"]
+WEIGHTS: Mapping[str, Any] = {"weights": SIZED}
 SERVER_RATE: Mapping[str, Any] = {"server_learning_rate": float | Schedule}
 FOLLOWING: Mapping[str, Mapping[str, Any]] = {
     "fedprox": {"mu": float | AdaptiveMu},
     **dict.fromkeys(("fedavgm", "fedadagrad", "fedadam", "fedyogi"), SERVER_RATE),
+    **dict.fromkeys(("lgfedavg", "fedbn", "pfedme", "ditto"), WEIGHTS),
+    "cfl": {**WEIGHTS, "eps2": float | None, "gamma": float | None, "linkage": Literal["single", "complete"]},
+    "ifca": {"weights": SIZED | None, "average": Literal["models", "gradients"]},
+    "finetune": {"of": Algorithm},
+    "mocha": {"prior": Literal["learned", "independent"] | Sequence[LISTED] | Relation},
 }
-"""Numbers of algorithms that may also follow a rule or a schedule."""
+"""Numbers of algorithms that may also follow a rule or a schedule, and what others choose from."""
 
 _ALGORITHMS = {name: factory(entry.factory, kinds=FOLLOWING.get(name)) for name, entry in ALGORITHMS.items()}
 
@@ -269,6 +276,11 @@ CHOICES: dict[str, dict[str, Factory]] = {
     },
     "rule": {
         "adaptive_mu": factory(adaptive_mu),
+    },
+    "relation": {
+        "mean_regularised": factory(task_covariance.mean_regularised, kinds={"ridge": float}),
+        "clustered": factory(task_covariance.clustered, kinds={"labels": Sequence[int], "ridge": float}),
+        "laplacian": factory(task_covariance.laplacian, kinds={"adjacency": Sequence[LISTED], "ridge": float}),
     },
 }
 """section -> name -> Factory. Entries of "shift" take a federation, first; those of partitioners deal its rows

@@ -13,12 +13,14 @@ import numpy as np
 
 from fedjax_het.engine import History, stack
 from fedjax_het.engine.nonfinite import NonFiniteError
-from fedjax_het.experiment.build import Entrant, Study, build
+from fedjax_het.experiment.build import Study, build
 from fedjax_het.experiment.central import pooled_over_time
 from fedjax_het.experiment.clients import by_client, standing
 from fedjax_het.experiment.config import Config
+from fedjax_het.experiment.entrants import Entrant
 from fedjax_het.experiment.folders import Folder
 from fedjax_het.experiment.identity import identity
+from fedjax_het.experiment.learned import agreement, learned, over_phases
 from fedjax_het.experiment.pace import cohort_steps, paced, slots, unfailing
 from fedjax_het.experiment.results import Comparison, Diverged, Line, metric_of
 from fedjax_het.experiment.runs import Run, begin_or_go_on
@@ -54,7 +56,8 @@ def compare(
 
     A method that is defined only for all clients (`Entry.everyone`) runs with all of them, whatever the study
     draws, and the protocol says so. A method that diverges is left out, is named in `Comparison.diverged`, and
-    the others go on.
+    the others go on. A method that a family brought and that does not fit the study is in
+    `Comparison.left_out`, with the reason.
 
     Args:
         study: a configuration, whose `compare` lists the methods; parts made in Python (`study_of`); default
@@ -103,6 +106,8 @@ def execute(
     place = None if folder is None else Folder.claim(Path(folder), study, command)
     if place is not None:
         announce(f"results in {place.path}")
+    for label, reason in study.left_out.items():
+        announce(f"{label} is left out: {reason}")
     if spent := _spent(study):
         announce(spent.removeprefix("; "))
     lines: list[Line] = []
@@ -125,7 +130,9 @@ def execute(
     metric = metric_of(lines[0].history)
     _, about = standing(study.federation, metric)
     where = None if place is None else place.path
-    result = Comparison(tuple(lines), metric, _protocol(study), about, where, tuple(diverged))
+    result = Comparison(
+        tuple(lines), metric, _protocol(study), about, where, tuple(diverged), dict(study.left_out)
+    )
     if place is not None:
         announce("pictures")
         place.finish(study, result)
@@ -172,7 +179,7 @@ def _line(
     demands = sampler is not study.sampler and not entrant.centralised
     if demands:
         announce(f"{entrant.label}: all {federation.num_clients} clients in every round, as the method demands")
-    histories, clients = [], []
+    histories, clients, found = [], [], []
     for position, seed in enumerate(study.config.seeds):
         algorithm = entrant.algorithm
         if entrant.centralised:
@@ -198,13 +205,15 @@ def _line(
             announce(f"{entrant.label}, seed {seed}, after {rounds} rounds: {text}")
         histories.append(history)
         clients.append(by_client(algorithm, state, study, history, _judged(study, history)))
+        found.append(learned(entrant.choice, state))
     both = stack(histories)
-    union = f"global/{metric_of(both)}"
+    metric = metric_of(both)
+    union, agreed = f"global/{metric}", [agreement(each, federation) for each in found]
     moves = 0 if entrant.centralised else 1
     return Line(
         entrant.label,
         both[union][:, -1] if union in both else None,
-        np.stack([found[metric_of(both)] for found in clients]),
+        np.stack([values[metric] for values in clients]),
         both["bytes_down"].sum(axis=1) * moves,
         both["bytes_up"].sum(axis=1) * moves,
         np.where(both["present"], both["info/steps"], 0).sum(axis=(1, 2)),
@@ -212,7 +221,10 @@ def _line(
         both,
         tuned,
         demands,
-        {name: np.stack([found[name] for found in clients]) for name in _judged(study, both)[1:]},
+        {name: np.stack([values[name] for values in clients]) for name in _judged(study, both)[1:]},
+        found[0],
+        {name: np.array([each[name] for each in agreed]) for name in agreed[0]},
+        {} if entrant.centralised else over_phases(both, federation, metric, study.config.rounds),
     )
 
 

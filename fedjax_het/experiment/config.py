@@ -66,7 +66,10 @@ class Config:
         every: rounds between evaluations.
         measures: names of the section "measure".
         compare: the methods of a comparison, labels of `methods` or names of algorithms; "all-global" stands
-            for every algorithm of the family "global" and is replaced by their names.
+            for every algorithm of the family "global" and is replaced by their names, see `families.brought`.
+        optional: methods of `compare` that are left out, and why is told, where they do not fit the study;
+            others are refused. Those that a family brought and no table of `methods` configures are among them;
+            names that are not compared are dropped.
         data: where the rows come from.
         clients: how they are dealt out; None for data that come with clients.
         shifts: what is done to the clients then, in order: entries of the section "shift".
@@ -93,6 +96,7 @@ class Config:
     every: int = 10
     measures: tuple[str, ...] = ()
     compare: tuple[str, ...] = COMPARED
+    optional: tuple[str, ...] = ()
     data: Choice = Choice(DEFAULTS["data"])
     clients: Choice | None = None
     shifts: tuple[Choice, ...] = ()
@@ -113,7 +117,13 @@ class Config:
         for option in _OWN.options.values():
             self._set(option.name, convert(option, getattr(self, option.name), option.name))
         given = self.methods if isinstance(self.methods, Mapping) else table_of(self.methods, "methods")
-        self._set("compare", expanded(self.compare, given))
+        compare, brought = expanded(self.compare, given)
+        for name in self.optional:
+            with about("optional"):
+                known("optional", name, [*compare, *given, *CHOICES["method"]])
+        optional = [*self.optional, *(name for name in brought if name not in given)]
+        self._set("compare", compare)
+        self._set("optional", tuple(name for name in compare if name in optional))
         _check_numbers(self)
         for section, name in DEFAULTS.items():
             if section != "clients":

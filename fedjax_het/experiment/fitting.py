@@ -15,7 +15,14 @@ from fedjax_het.experiment.pace import unfailing
 from fedjax_het.experiment.values import Choice
 from fedjax_het.federation import SPLITS, Federation
 
-__all__ = ["check_cohorts", "check_everyone", "check_listed", "check_rows"]
+__all__ = ["check_cohorts", "check_everyone", "check_listed", "check_rows", "demands_everyone"]
+
+
+def demands_everyone(choice: Choice) -> bool:
+    """Whether a method, or one that it is made of, is defined for all clients only."""
+    inner = (value for value in choice.options.values() if isinstance(value, Choice))
+    own = choice.name in ALGORITHMS and ALGORITHMS[choice.name].everyone
+    return own or any(map(demands_everyone, inner))
 
 
 def check_everyone(config: Config, sampler: Any, federation: Federation) -> None:
@@ -25,7 +32,7 @@ def check_everyone(config: Config, sampler: Any, federation: Federation) -> None
         ConfigError: the algorithm is defined for all clients only, and the sampler leaves some out.
     """
     name = config.algorithm.name
-    if ALGORITHMS[name].everyone and not unfailing(sampler, federation.num_clients):
+    if demands_everyone(config.algorithm) and not unfailing(sampler, federation.num_clients):
         raise ConfigError(
             f"sampling must be 'everyone' with algorithm {name!r}, got {config.sampling.name!r}, which "
             f"leaves out some of the {federation.num_clients} clients: the method is defined only when every "

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_het.experiment.build import Entrant, Study
+from fedjax_het.experiment.build import Study
+from fedjax_het.experiment.entrants import Entrant
 from fedjax_het.experiment.values import plain
 
 __all__ = ["identity"]
@@ -24,7 +25,7 @@ def identity(study: Study, entrant: Entrant, seed: int, parts: dict[str, Any]) -
         parts: pytrees told apart by their numbers: algorithm, federation, sampler.
     """
     config = study.config.resolved()
-    for name in ("name", "seeds", "compare", "methods", "algorithm", "checkpoint", "tuning"):
+    for name in ("name", "seeds", "compare", "optional", "methods", "algorithm", "checkpoint", "tuning"):
         del config[name]
     if study.given:
         for name in ("data", "clients", "shifts", "model", "local"):

@@ -14,6 +14,9 @@ __all__ = ["about", "table"]
 
 COLUMNS = ("family", "learns", "state", "sends", "work", "cohorts", "best for", "paper")
 
+MODELS = {"": "any", "linear": "linear and convex", "normalisation": "with normalisation layers"}
+"""`Entry.needs` -> which models a method takes, in words."""
+
 
 def about(name: str | None = None) -> dict[str, dict[str, str]]:
     """Facts of every method, or of one with its options, as JSON.
@@ -38,6 +41,7 @@ def about(name: str | None = None) -> dict[str, dict[str, str]]:
             )
             facts[key] = dict(zip(COLUMNS, values))
     if name is not None:
+        facts[name]["model"] = MODELS[ALGORITHMS[name].needs]
         facts[name]["options"] = usage(CHOICES["algorithm"][name])
     return facts
 
@@ -60,7 +64,8 @@ def table(name: str | None = None) -> Any:
     made = Table(
         caption="d: parameters of the model. K: clusters or domains. F: one forward pass over a client's rows. "
         "cohorts: whether any do, or all clients must take part in every round. Options: fedjax-het methods "
-        "NAME. A whole family: fedjax-het compare --methods all-global",
+        "NAME. A whole family: fedjax-het compare --methods all-global; all-personal brings the clustered and "
+        "the multi-task methods too, with fedavg and local_only to read them against",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

@@ -7,16 +7,16 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union
+from typing import Any, Literal, NewType, Union
 
-from fedjax_het.algorithm import Weighting
+from fedjax_het.algorithm import Algorithm, Weighting
 from fedjax_het.algorithms.adaptive_prox import AdaptiveMu
 from fedjax_het.engine.executors import Executor
 from fedjax_het.engine.sampling import Sampler
 from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Schedule, Solver, optimizer
 from fedjax_het.models.selectors import Selector
-from fedjax_het.typing import Bound
+from fedjax_het.typing import Array, Bound
 
 __all__ = [
     "GIVEN",
@@ -25,6 +25,7 @@ __all__ = [
     "UNFIT",
     "Factory",
     "Option",
+    "Relation",
     "factory",
     "fit",
     "list_of",
@@ -34,7 +35,11 @@ __all__ = [
 GIVEN = ("pool", "source", "problem", "solver", "federation")
 """Required arguments of these names are what was built before, and no options."""
 
+Relation = NewType("Relation", Array)
+"""The covariance of tasks, [N, N]."""
+
 RECORDS: dict[Any, str] = {
+    Algorithm: "algorithm",
     Optax: "optimizer",
     Solver: "local",
     Executor: "executor",
@@ -43,6 +48,7 @@ RECORDS: dict[Any, str] = {
     Sampler: "sampling",
     Weighting: "weighting",
     AdaptiveMu: "rule",
+    Relation: "relation",
     Callable[[Federation], Federation]: "shift",
 }
 """Annotations whose values are chosen by name in turn, and the section of `choices.CHOICES` that has them."""

@@ -8,8 +8,10 @@ from typing import Any
 
 from fedjax_het.check import positive_int
 from fedjax_het.engine import sampling
-from fedjax_het.experiment.build import Entrant, Study, around
+from fedjax_het.experiment.build import Study, around
 from fedjax_het.experiment.config import Config
+from fedjax_het.experiment.entrants import Entrant, drawn, fitting
+from fedjax_het.experiment.fitting import check_cohorts
 from fedjax_het.experiment.values import Choice
 from fedjax_het.federation import Federation
 from fedjax_het.local import Solver
@@ -32,7 +34,8 @@ def study_of(
     """A study of parts made in Python.
 
     Args:
-        methods: keys of `ALGORITHMS`, or "centralised".
+        methods: keys of `ALGORITHMS`, families such as "all-personal", or "centralised". A method that a
+            family brought and that does not fit the parts is left out, see `Study.left_out`.
         federation: whom to train.
         problem: what to learn.
         solver: local work of every method.
@@ -44,6 +47,7 @@ def study_of(
 
     Raises:
         ConfigError: an unknown method; numbers out of range.
+        TypeError, ValueError: a method that was named does not fit the parts.
     """
     seeds = positive_int("seeds", seeds, remedy="every method runs at least once")
     rounds = positive_int("rounds", rounds, remedy="a run has at least one")
@@ -54,10 +58,17 @@ def study_of(
     )
     sampler = sampling.uniform(cohort)
     sampler.init(federation.num_clients)
-    entrants = {}
-    for label in config.compare:
-        choice = config.methods[label].algorithm
-        bare = Entrant(label, choice, problem, solver, None)
-        entrants[label] = dataclasses.replace(bare, algorithm=bare.rebuilt(solver))
+
+    def entrant(label: str) -> Entrant:
+        bare = Entrant(label, config.methods[label].algorithm, problem, solver, None)
+        made = dataclasses.replace(bare, algorithm=bare.rebuilt(solver))
+        if not made.centralised:
+            places = drawn(made, sampler, federation.num_clients)
+            check_cohorts(made.algorithm, federation, places, None)
+        return made
+
+    entrants, left_out = fitting(config.compare, config, entrant)
     rest = around(config, federation, problem)
-    return Study(config, federation, problem, solver, sampler, **rest, entrants=entrants, given=True)
+    return Study(
+        config, federation, problem, solver, sampler, **rest, entrants=entrants, given=True, left_out=left_out
+    )

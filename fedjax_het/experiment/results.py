@@ -13,11 +13,16 @@ from fedjax_het.engine.nonfinite import NonFiniteError
 from fedjax_het.experiment.statistics import LEAST, differences
 from fedjax_het.experiment.tuning import Tuned
 from fedjax_het.metrics import fairness, low_is_good
+from fedjax_het.metrics.gain import gain
 
 __all__ = ["PERCENT", "Comparison", "Diverged", "Line", "metric_of"]
 
 PERCENT = ("accuracy",)
 """Metrics shown in percent."""
+
+
+ALONE = "local_only"
+"""Label of what a client can have without the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,10 @@ class Line:
         everyone: whether every client took part in every round, which the method demands, although the study
             draws fewer.
         others: the other metrics asked for -> that metric of each client's own model, [seeds, N].
+        learned: what the first seed's run learned of how clients are related, see `learned.learned`.
+        agreement: how far every seed's clusters and mixtures are the true ones, name -> [seeds]; see
+            `learned.agreement`.
+        phases: what change cost the clients, name -> [seeds, phases]; see `learned.over_phases`.
     """
 
     name: str
@@ -50,6 +59,9 @@ class Line:
     tuned: Tuned | None = None
     everyone: bool = False
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    learned: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    agreement: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    phases: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def mean(self) -> np.ndarray:
@@ -117,6 +129,7 @@ class Comparison:
         about_clients: how a client's own model was judged.
         folder: where it is kept, or None.
         diverged: the methods that are no line because they diverged.
+        left_out: label -> why a method that a family brought does not fit the study.
     """
 
     lines: tuple[Line, ...]
@@ -125,11 +138,27 @@ class Comparison:
     about_clients: str
     folder: Path | None = None
     diverged: tuple[Diverged, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def histories(self) -> dict[str, History]:
         """By label, as the functions of `fh.plots` take them."""
         return {line.name: line.history for line in self.lines}
+
+    @property
+    def alone(self) -> Line | None:
+        """The line of local training alone, which the others gain over; None if it is no line."""
+        return next((line for line in self.lines if line.name == ALONE), None)
+
+    def gains(self, line: Line) -> np.ndarray | None:
+        """What each client gains by a method over training alone, [seeds, N]; None without such a line.
+
+        Above 0 where the method is better, also where less of the metric is; NaN where a client has no rows.
+        """
+        alone = self.alone
+        if alone is None or alone is line:
+            return None
+        return gain(line.clients, alone.clients, low_is_good=low_is_good(self.metric))
 
     def differences(self, reference: str | None = None) -> str:
         """The paired differences of mean client values to one method (default: the first), as a table.

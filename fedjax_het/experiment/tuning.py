@@ -13,10 +13,11 @@ import numpy as np
 from fedjax_het import keys
 from fedjax_het.check import positive_int, require
 from fedjax_het.engine import make_round
-from fedjax_het.experiment.build import Entrant, Study
+from fedjax_het.experiment.build import Study
 from fedjax_het.experiment.candidates import grid, numbers
 from fedjax_het.experiment.central import pooled_over_time
 from fedjax_het.experiment.config import ConfigError, Method
+from fedjax_het.experiment.entrants import Entrant
 from fedjax_het.experiment.lanes import losses, stacked
 from fedjax_het.experiment.pace import cohort_steps, paced
 from fedjax_het.experiment.values import complete, make, plain

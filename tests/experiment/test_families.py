@@ -1,6 +1,7 @@
 """Families of methods in a comparison, and methods that are defined for all clients only."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fedjax_het.experiment import Config, ConfigError, build, compare, methods, 
 from fedjax_het.experiment.comparison import _protocol as protocol
 from fedjax_het.experiment.families import families
 from fedjax_het.experiment.pace import slots
+from fedjax_het.experiment.report import as_json, table
 from fedjax_het.experiment.tuning import tune
 
 SMALL = [
@@ -42,8 +44,84 @@ def test_every_family_is_its_methods_in_the_order_of_the_table():
     assert set(families()) == {f"all-{entry.family}" for entry in ALGORITHMS.values()}
     for family, names in families().items():
         assert names == members(family.removeprefix("all-"))
-        assert Config(compare=(family,)).compare == names
+        if family != "all-personal":
+            config = Config(compare=(family,))
+            assert config.compare == config.optional == names
     assert sorted(name for names in families().values() for name in names) == sorted(ALGORITHMS)
+
+
+def test_all_personal_brings_every_method_with_a_model_a_client_and_what_to_read_it_against():
+    config = Config(compare=("all-personal",))
+    assert config.compare[:3] == ("fedavg", "local_only", "finetune")
+    kinds = (*members("personal"), *members("clustered"), *members("multi-task"))
+    assert set(config.compare) == {"fedavg", "local_only", *kinds}
+    assert len(config.compare) == len(set(config.compare))
+    for name in ("fedper", "ifca", "mocha", "fedmtl"):
+        assert name in config.compare
+
+
+def test_who_came_by_family_is_left_out_with_the_reason_and_who_was_named_is_refused():
+    said = []
+    changes = [*SMALL, "rounds=1", "model=mlp", "model.hidden=[4]"]
+    result = compare(Config.load(None, [*changes, "compare=[fedavg, all-multi-task]"]), announce=said.append)
+    assert [line.name for line in result.lines] == ["fedavg", "fedmtl", "meanreg"]
+    assert list(result.left_out) == ["mocha"]
+    assert "problem must be linear and convex for mocha, got 'mlp' (linear=false" in result.left_out["mocha"]
+    assert any(text.startswith("mocha is left out: problem must be linear") for text in said)
+    told = json.loads(as_json(result))["left_out"]
+    assert told == [{"method": "mocha", "reason": result.left_out["mocha"]}]
+    assert "mocha is left out: problem must be" in table(result)[1]
+    for name, model in (("mocha", "mlp"), ("fedbn", "mlp"), ("fedper", "softmax")):
+        named = Config.load(None, [*SMALL, f"model={model}", f"compare=[fedavg, {name}, all-personal]"])
+        with pytest.raises(ConfigError, match=f"{name}.*must") as caught:
+            build(named, named.compare)
+        assert str(caught.value).startswith(f"methods.{name}"), "a key that can be written"
+
+
+def test_a_method_that_does_not_fit_the_clients_is_known_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr("fedjax_het.experiment.runs.simulate", lambda *_, **__: pytest.fail("computed"))
+    more = "methods.ifca={clusters=5}"
+    config = Config.load(None, [*SMALL, "compare=[fedavg, ifca]", more])
+    with pytest.raises(
+        ConfigError, match=r"ifca does not fit the clients: clusters must be at most .* 4, got 5"
+    ):
+        compare(config)
+    family = Config.load(None, [*SMALL, "compare=[all-clustered]", more])
+    assert "ifca" not in family.optional, "a table of its own asks for it"
+    with pytest.raises(ConfigError, match="ifca does not fit the clients"):
+        compare(family)
+    phases = ["shifts.0=sudden", "shifts.0.round=1", "shifts.0.change=swap", "shifts.0.change.rate=0.5"]
+    study = build(
+        changing := Config.load(None, [*SMALL, *phases, "compare=[all-multi-task]"]), changing.compare
+    )
+    assert "federation must have one phase for mocha, got 2" in study.left_out["mocha"]
+
+
+def test_what_may_be_left_out_survives_the_file(tmp_path):
+    config = Config.load(None, ["compare=[all-multi-task]"])
+    (tmp_path / "study.toml").write_text(to_toml(config))
+    again = Config.load(tmp_path / "study.toml")
+    assert again == config and again.optional == ("fedmtl", "mocha", "meanreg")
+    assert Config.load(tmp_path / "study.toml", ["compare=[fedavg, mocha]"]).optional == ("mocha",)
+    with pytest.raises(ConfigError, match="did you mean 'mocha'"):
+        Config.load(None, ["compare=[fedavg]", "optional=[moca]"])
+
+
+def test_nothing_that_fits_is_an_error_with_all_reasons():
+    config = Config.load(
+        None, [*SMALL, "model=softmax", "compare=[fedrep, fedper]", "optional=[fedrep, fedper]"]
+    )
+    with pytest.raises(ConfigError, match=r"compare must hold a method that fits .* fedrep: .*; fedper: "):
+        build(config, config.compare)
+
+
+def test_a_method_around_one_that_demands_all_clients_demands_them_too():
+    config = Config.load(None, [*SMALL, "compare=[finetune]", "methods.finetune.of=cfl"])
+    study = build(config, config.compare)
+    assert study.entrants["finetune"].everyone
+    assert slots(study.sampler_of(study.entrants["finetune"]), 4) == 4
+    with pytest.raises(ConfigError, match="set sampling=everyone"):
+        build(Config.load(None, [*SMALL, "algorithm=finetune", "algorithm.of=cfl"]))
 
 
 def test_a_family_stands_among_other_methods():
@@ -57,7 +135,8 @@ def test_a_file_may_name_a_family_and_keeps_its_methods(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text('compare = ["all-personal"]\n[methods.fedper]\nname = "fedper"\n')
     config = Config.load(path)
-    assert config.compare == members("personal")
+    assert set(members("personal")) < set(config.compare)
+    assert "fedper" not in config.optional and "fedrep" in config.optional
     path.write_text(to_toml(config))
     assert "all-" not in path.read_text() and Config.load(path) == config
 

@@ -56,6 +56,8 @@ def test_everything_is_beside_the_pictures(done):
         "own_accuracy_by_round",
         "loss_by_round",
         "clients",
+        "gain_by_size",
+        "gain_over_fedavg",
         "gain_over_local_only",
         "label_distribution",
         "client_sizes",

@@ -165,3 +165,57 @@ def test_the_protocol_tells_cohorts_that_each_methods_losses_choose():
     assert "same weights, cohorts and batches for all" in told()
     nested = "sampling={name=dropout,chance=0.1,inner={name=power_of_choice,size=5,candidates=8}}"
     assert "cohorts by each method's own losses" in told(nested)
+
+
+def beside(**fields):
+    """Lines of training alone and of two methods, of which one loses on two of four clients."""
+    alone = line("local_only", CLIENTS)
+    worse = line("ditto", CLIENTS + np.array([0.1, -0.1, -0.2, 0.2]), **fields)
+    return result(line("fedavg", np.where(CLIENTS == 1.0, np.nan, CLIENTS + 0.05)), alone, worse)
+
+
+def test_gain_over_training_alone_and_who_loses_by_it():
+    shown = beside()
+    assert header(shown)[4:7] == ["gain points", "lose %", "MB down"], "narrower columns than they replace"
+    rows = {text.split()[0]: text for text in printed(shown).splitlines() if "±" in text}
+    assert "+5.0 ± 0.0" in rows["fedavg"] and "+0.0 ± 0.0" in rows["ditto"] and " 50 " in rows["ditto"]
+    assert "+" not in rows["local_only"]
+    told = {one["method"]: one["gain_over_local_only"] for one in json.loads(as_json(shown))["methods"]}
+    assert told["local_only"] is None
+    np.testing.assert_allclose(told["ditto"]["mean"], [0, 0], atol=1e-12)
+    assert told["ditto"]["losers"] == [0.5, 0.5] and told["fedavg"]["losers"] == [0, 0]
+    np.testing.assert_allclose(told["fedavg"]["mean"], [0.05, 0.05], err_msg="over the clients that have rows")
+    assert "gain: of the mean client over training alone" in table(shown)[1]
+    assert "gain" not in table(result(line()))[1]
+
+
+def test_gain_is_a_fall_where_less_is_better():
+    shown = result(line("local_only", CLIENTS + 1), line("ditto", CLIENTS), metric="rmse")
+    np.testing.assert_allclose(shown.gains(shown.lines[1]), np.ones((2, 4)))
+    assert header(shown)[4] == "gain" and "+1.000 ± 0.000" in printed(shown)
+    assert result(line("ditto")).gains(line("ditto")) is None
+
+
+def test_agreement_with_latent_clusters_and_what_change_cost():
+    found = {"clusters": np.array([2.0, 3.0]), "adjusted_rand": np.array([1.0, 0.5]), "purity": np.ones(2)}
+    cost = {"adaptation lag": np.array([[np.nan, 4.0], [np.nan, np.inf]])}
+    shown = beside(agreement=found, phases=cost)
+    assert header(shown)[4:7] == ["gain points", "lose %", "ARI"]
+    (row,) = [text for text in printed(shown).splitlines() if "ditto" in text]
+    assert " 0.75 " in row
+    told = json.loads(as_json(shown))["methods"]
+    assert told[2]["clusters"] == [2, 3] and told[2]["adjusted_rand"] == [1, 0.5]
+    assert told[2]["phases"] == {"adaptation_lag": [[None, 4.0], [None, None]]}
+    assert "clusters" not in told[0] and told[0]["phases"] == {}
+
+
+def test_columns_of_gain_give_way_within_100_characters():
+    chosen = Method(Choice("fedavg"), Choice("sgd", {"learning_rate": 0.0125}))
+    tuned = Tuned("centralised", None, (chosen,), ((1.0,),), 0)
+    found = {"agreement": {"adjusted_rand": np.ones(2)}}
+    for metric in ("accuracy", "rmse"):
+        for more in ({}, {"others": {"auc": CLIENTS}}, {"tuned": tuned}):
+            lines = [line(name, **more, **found) for name in ("centralised", "local_only")]
+            text = printed(result(*lines, metric=metric))
+            assert "…" not in text and max(map(len, text.splitlines())) <= 100, text
+            assert len([row for row in text.splitlines() if "±" in row]) == 2, "one line a method"

@@ -19,7 +19,12 @@ from fedjax_het.experiment.tuning import Tuned, from_json, tune
 from fedjax_het.experiment.values import make
 from fedjax_het.federation import Federation
 
-METHODS = ("fedavg", "fedprox", "scaffold", "ifca", "fedper", "local_only", "centralised")
+METHODS = (
+    *(name for name, entry in ALGORITHMS.items() if not entry.needs and not entry.everyone),
+    "centralised",
+)
+"""Whatever can learn a network from a part of the clients."""
+
 SMALL = [
     "rounds=2",
     "clients={clients=5,alpha=0.5,valid=0.2,test=0.7}",
@@ -35,7 +40,7 @@ def _study(*overrides: str, labels: tuple[str, ...] = METHODS) -> Study:
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    return _study()
+    return _study(f"compare=[{','.join(METHODS)}]")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,8 @@ def test_a_method_with_a_number_of_its_own_tries_fewer_rates(study: Study) -> No
 
 @pytest.mark.parametrize("name", [name for name, entry in ALGORITHMS.items() if entry.grid])
 def test_declared_numbers_are_options_and_leaves(name: str) -> None:
-    study = _study(f"compare=[{name}]", labels=(name,))
+    linear = ["model=softmax"] if ALGORITHMS[name].needs == "linear" else []
+    study = _study(f"compare=[{name}]", *linear, labels=(name,))
     methods = grid(study, study.entrants[name], 8)
     given = {"problem": study.problem, "solver": study.solver}
     made = [make("method", method.algorithm, given) for method in methods]
