@@ -2,7 +2,8 @@
 
 Settings stand in the functions named below, fixed before running unless they say otherwise; `--rounds` and
 `--seeds` change them, for a first look at what runs. On two cores `scaffold`, `fednova` and `pfedme` take a
-minute together, `fashion`, `fedprox` and `qffl` up to twenty minutes each, and `qffl-script` most of an hour.
+minute together, `fashion`, `fedprox` and `qffl` up to twenty minutes each, and `qffl-script` most of an hour;
+`pull`, `representation` and `mixing` a minute each, `pfedme-table` and the `two-labels` up to fifteen.
 
     python bench/papers.py scaffold fednova pfedme --json papers.json
     python bench/papers.py qffl --rounds 50 --seeds 1
@@ -21,13 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from papers.bipartition import recovery
 from papers.deciles import qffl, qffl_script
 from papers.fashion import fairness
+from papers.ifca import regression, rotated
 from papers.lemma import fednova
+from papers.mixing import mixing
+from papers.mixtures import mixtures
 from papers.pair import scaffold
-from papers.pfedme import fedavg
+from papers.pfedme import fedavg, table
+from papers.pull import pull
+from papers.representation import representation
 from papers.rows import Row, show
 from papers.stragglers import fedprox
+from papers.two_labels import two_labels, two_labels_tuned
 
 import fedjax_het as fh
 
@@ -35,6 +43,16 @@ RESULTS: dict[str, Callable[..., list[Row]]] = {
     "scaffold": scaffold,
     "fednova": fednova,
     "pfedme": fedavg,
+    "pull": pull,
+    "representation": representation,
+    "mixing": mixing,
+    "recovery": recovery,
+    "mixtures": mixtures,
+    "regression": regression,
+    "pfedme-table": table,
+    "two-labels-tuned": two_labels_tuned,
+    "two-labels": two_labels,
+    "rotated": rotated,
     "fashion": fairness,
     "fedprox": fedprox,
     "qffl": qffl,

@@ -13,12 +13,12 @@ from fedjax_het.algorithms.fedavg import FedAvg, Server
 from fedjax_het.local import Plan
 from fedjax_het.typing import Array, Key, PyTree
 
-__all__ = ["Onward", "onward"]
+__all__ = ["Later", "Onward", "onward"]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Later:
+class Later:
     """A plan whose step 0 is step `taken` of another plan."""
 
     plan: Plan
@@ -66,7 +66,7 @@ class Onward:
     def client_update(self, server: Server, client: fh.Client) -> fh.Report:
         """FedAvg's on the batches that come next."""
         solver = self.inner.solver
-        later = dataclasses.replace(solver, plan=_Later(solver.plan, client.state))
+        later = dataclasses.replace(solver, plan=Later(solver.plan, client.state))
         report = dataclasses.replace(self.inner, solver=later).client_update(
             server, dataclasses.replace(client, state=())
         )
