@@ -82,6 +82,15 @@ def test_the_screen_of_heterogeneity_runs(quick_start):
     assert "IID split of the same sizes" in printed[0] and abs(namespace["found"].reached - 0.6) < 0.02
 
 
+def test_the_screen_of_personal_methods_runs(quick_start, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = dict(quick_start[0])
+    exec(_python("adjusted_rand"), namespace)
+    assert capsys.readouterr().out.rstrip().endswith(" 1.0")
+    assert (tmp_path / "clusters.png").stat().st_size > 1000
+    assert namespace["tuned"].problem is namespace["mixed"].problem
+
+
 def test_the_screen_of_cohorts_runs(quick_start):
     namespace = dict(quick_start[0], fh=fh)
     exec(_python("capped("), namespace)
