@@ -69,7 +69,6 @@ class Cfl:
 
     def init(self, key: Key, federation: Federation) -> tuple[Server, Member]:
         """One fresh model, and everyone in cluster 0."""
-        stacked.check_clusters(self.clusters, federation.num_clients)
         model = self.problem.fresh(keys.stream(key, "params"))
         shared, count = self.problem.shared(model.buffers), federation.num_clients
         d = sum(leaf.size for leaf in jax.tree.leaves(model.params))
@@ -244,7 +243,7 @@ def cfl(
     Args:
         problem: what to learn.
         solver: local work.
-        clusters: K, the most clusters; static. 1 is FedAvg.
+        clusters: K, the most clusters; static. 1 is FedAvg; more than clients are never used.
         eps1: > 0, a leaf: a fraction; in units of parameters if not `relative`.
         eps2: >= 0, a leaf, in units of parameters, which scale with learning rate times steps. It is what keeps
             clients of one distribution together: their mean update vanishes too where they have settled, but so
@@ -265,8 +264,7 @@ def cfl(
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: one out of range; when a run begins, more clusters than clients, or a cohort that cannot
-            hold every client.
+        ValueError: one out of range; when a run begins, a cohort that cannot hold every client.
 
     Reference:
         Sattler, Mueller, Samek, IEEE Transactions on Neural Networks and Learning Systems 2021 (arXiv

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 
 from fedjax_het import tree
 from fedjax_het.algorithm import Client
-from fedjax_het.check import require
 from fedjax_het.local import Solution
 from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array, PyTree
 
-__all__ = ["Member", "averages", "by_client", "centre", "check_clusters", "label_of", "spread", "upload"]
+__all__ = ["Member", "averages", "by_client", "centre", "label_of", "spread", "upload"]
 
 
 @jax.tree_util.register_dataclass
@@ -30,15 +29,6 @@ class Member:
 
     cluster: Array
     buffers: PyTree
-
-
-def check_clusters(clusters: int, count: int) -> None:
-    """Raise `ValueError` if there are more clusters than clients."""
-    require(
-        clusters <= count,
-        f"clusters must be at most the number of clients, {count}, got {clusters}: a cluster has at least one "
-        f"client; set clusters={count} or fewer",
-    )
 
 
 def label_of(label: Array, client: Client) -> Array:

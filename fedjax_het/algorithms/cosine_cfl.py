@@ -65,7 +65,6 @@ class CosineCfl:
 
     def init(self, key: Key, federation: Federation) -> tuple[Server, Member]:
         """One fresh model, and everyone in cluster 0."""
-        stacked.check_clusters(self.clusters, federation.num_clients)
         model = self.problem.fresh(keys.stream(key, "params"))
         shared, count = self.problem.shared(model.buffers), federation.num_clients
         d = sum(leaf.size for leaf in jax.tree.leaves(model.params))
@@ -227,8 +226,7 @@ def cosine_cfl(
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: one out of range; when a run begins, more clusters than clients, or a cohort that cannot
-            hold every client.
+        ValueError: one out of range; when a run begins, a cohort that cannot hold every client.
 
     Reference:
         A textbook variant of clustered federated learning, after Sattler, Mueller, Samek, IEEE TNNLS 2021.

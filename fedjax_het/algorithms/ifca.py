@@ -74,7 +74,11 @@ class Ifca:
     def init(self, key: Key, federation: Federation) -> tuple[Server, Member]:
         """K independent fresh models, the first one every other method's start; nobody has chosen."""
         count = federation.num_clients
-        stacked.check_clusters(self.clusters, count)
+        require(
+            self.clusters <= count,
+            f"clusters must be at most the number of clients, {count}, got {self.clusters}: one client trains "
+            f"one model a round; set clusters={count} or fewer",
+        )
         groups = jax.random.permutation(keys.stream(key, "groups"), jnp.arange(count, dtype=jnp.int32))
         key = keys.stream(key, "params")
         first = self.problem.fresh(key)

@@ -303,12 +303,12 @@ def test_numbers_are_leaves(settings):
     setting = settings[False]
     few = finetune(setting.network, setting.solver(), epochs=1, least=5)
     state = average(setting)
-    asked(few, state, setting.federation)
+    of_each(_everything, few, state, setting.federation)
     many = finetune(
         setting.network, setting.solver(), epochs=5, least=3, patience=1, min_delta=0.1, fraction=0.4, fixed=1
     )
     with compile_count() as count:
-        apart = [asked(algorithm, state, setting.federation)[0] for algorithm in (few, many)]
+        apart = [of_each(_everything, algorithm, state, setting.federation)[0] for algorithm in (few, many)]
     assert count.value == 0
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), few, many)
     together = jax.vmap(used, in_axes=(0, None, None))(both, state, setting.federation)
