@@ -12,6 +12,7 @@ from fedjax_het.algorithm import Client, Report
 from fedjax_het.algorithms import wrapped
 from fedjax_het.algorithms.fedavg import FedAvg, Server, fedavg
 from fedjax_het.algorithms.parts import WEIGHTS
+from fedjax_het.algorithms.step_limit import check_held, lipschitz_of
 from fedjax_het.check import known, number, short
 from fedjax_het.federation import Federation
 from fedjax_het.local import Optax, Solution, Solver
@@ -97,6 +98,7 @@ def ditto(
     personal: Solver | None = None,
     server: Optax | None = None,
     weights: str = "uniform",
+    lipschitz: Any = None,
 ) -> Ditto:
     """Ditto: w by FedAvg; and v_k <- local work on F_k(v) + lambda/2 |v - w|^2 from the last v_k.
 
@@ -116,9 +118,12 @@ def ditto(
         personal: local work of the personal track; default: as `solver`.
         server: the global track's server optimiser, as in `fedavg`; default: w + mean update.
         weights: "uniform" (the paper's) or "proportional", of the global track.
+        lipschitz: L > 0 of every F_k, if known: only for the check.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong kind; lambda negative or not a number; unknown weights.
+        TypeError: an argument of the wrong kind.
+        ValueError: lambda negative; eta (lambda + L) >= 2 in the personal track (L = 0 if not given; times
+            1 + rho with momentum rho; the message says what to use); unknown weights.
 
     Reference:
         Li, Hu, Beirami, Smith, ICML 2021, Algorithm 1; the best lambda: its analysis of point estimation.
@@ -135,5 +140,8 @@ def ditto(
             f"personal must be a Solver, got {short(personal)}: make one with fh.local.sgd, or leave it out to "
             "train as the global track does"
         )
+    lipschitz = lipschitz_of(lipschitz)
     average = dataclasses.replace(fedavg(problem, solver, server=server), weighting=WEIGHTS[weights]())
-    return Ditto(average, solver if personal is None else personal, lam)
+    personal = solver if personal is None else personal
+    check_held(personal, lam, lipschitz)
+    return Ditto(average, personal, lam)

@@ -120,7 +120,9 @@ class L2gd:
         """A newcomer does one round of local steps from w_bar; it is no part of the mean."""
         own = self.problem.own(self.problem.fresh(client.key).buffers)
         start = self.problem.model(server.params, server.buffers, own)
-        return self.solver.solve(client.key, objective(self.problem), start, client.data).model
+        f = objective(self.problem)
+        solution = self.solver.solve(client.key, f, start, client.data, round_=client.round, work=client.work)
+        return solution.model
 
     predict = one_model.predict
     consensus = one_model.consensus
@@ -176,7 +178,8 @@ def l2gd(problem: Problem, solver: Solver, *, lam: Any = 0.1, p: Any = 0.2) -> L
     eta = first_rate(solver)
     if not any(isinstance(value, Tracer) for value in (eta, lam, p)):
         rates, strengths, chances = (np.asarray(value, np.float64) for value in (eta, lam, p))
-        most = chances / (1 - chances) / rates
+        with np.errstate(divide="ignore"):  # a schedule may begin at 0
+            most = chances / (1 - chances) / rates
         require(
             bool(np.all(strengths <= most * (1 + SLACK))),
             f"lam must be <= p / ((1 - p) eta) = {np.min(most):.4g} for this solver, got "

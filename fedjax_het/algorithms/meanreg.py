@@ -11,6 +11,7 @@ from fedjax_het import keys, tree
 from fedjax_het.algorithm import Client, Cohort, Report, Traffic
 from fedjax_het.algorithms import one_model
 from fedjax_het.algorithms.parts import check_parts
+from fedjax_het.algorithms.step_limit import check_held, lipschitz_of
 from fedjax_het.check import number
 from fedjax_het.federation import Federation
 from fedjax_het.local import Solution, Solver
@@ -91,7 +92,7 @@ def moved(problem: Problem, old: Model, new: Model) -> tuple[Params, PyTree]:
     return tree.subtract(new.params, old.params), buffers
 
 
-def meanreg(problem: Problem, solver: Solver, *, lam: Any = 1.0) -> MeanReg:
+def meanreg(problem: Problem, solver: Solver, *, lam: Any = 1.0, lipschitz: Any = None) -> MeanReg:
     """Mean-regularised multi-task learning: min sum_k p_k F_k(w_k) + lambda/2 sum_k p_k |w_k - w_bar|^2.
 
     p_k = n_k / n and w_bar = sum_k p_k w_k, over all clients. A client of the cohort does local work on
@@ -109,9 +110,12 @@ def meanreg(problem: Problem, solver: Solver, *, lam: Any = 1.0) -> MeanReg:
         problem: what to learn.
         solver: local work; eta (lambda + L) < 2 keeps it stable.
         lam: lambda >= 0, a leaf.
+        lipschitz: L > 0 of every F_k, if known: only for the check.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong kind; lambda negative or not a number.
+        TypeError: an argument of the wrong kind.
+        ValueError: lambda negative; eta (lambda + L) >= 2 (L = 0 if not given; times 1 + rho with momentum rho;
+            the message says what to use).
 
     Reference:
         Evgeniou, Pontil, KDD 2004 (the regulariser, there with equal weights); Hanzely, Richtarik,
@@ -124,4 +128,5 @@ def meanreg(problem: Problem, solver: Solver, *, lam: Any = 1.0) -> MeanReg:
     """
     check_parts(problem, solver)
     lam = number("lam", lam, least=0, remedy="0 is local training, 1 is a good start")
+    check_held(solver, lam, lipschitz_of(lipschitz))
     return MeanReg(problem, solver, proportional(), lam)

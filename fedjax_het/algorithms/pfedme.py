@@ -18,6 +18,7 @@ from fedjax_het.algorithms.fedavg import Server, average_step
 from fedjax_het.algorithms.local_loop import local_loop, slope
 from fedjax_het.algorithms.parts import WEIGHTS, check_parts
 from fedjax_het.algorithms.qfedavg import first_rate
+from fedjax_het.algorithms.step_limit import lipschitz_of
 from fedjax_het.check import known, number, positive_int, require, short
 from fedjax_het.federation import Batch, Federation
 from fedjax_het.local import Clock, Optax, Solver, optimizer
@@ -138,12 +139,11 @@ def _stable(eta: Any, lam: Any, alpha: Any, lipschitz: Any) -> None:
     if any(isinstance(value, Tracer) for value in (eta, lam, alpha, lipschitz)):
         return
     lam, alpha = np.asarray(lam, np.float64), np.asarray(alpha, np.float64)
-    if eta is not None:
+    if eta is not None and np.any(np.asarray(eta, np.float64) * lam >= 1):
         fastest, largest = np.max(np.asarray(eta, np.float64)), np.max(lam)
-        require(
-            not np.any(np.asarray(eta, np.float64) * lam >= 1),
+        raise ValueError(
             f"lam must be < 1 / eta = {1 / fastest:.4g} for this solver, got {largest:.4g}: local rounds would "
-            f"pass their inner solutions; take a smaller lam, or a learning_rate < {1 / largest:.4g}",
+            f"pass their inner solutions; take a smaller lam, or a learning_rate < {1 / largest:.4g}"
         )
     steep = lam + (0.0 if lipschitz is None else np.asarray(lipschitz, np.float64))
     known_as = "lam" if lipschitz is None else "(lam + lipschitz)"
@@ -221,8 +221,7 @@ def pfedme(
         raise TypeError(f"carry_over must be True or False, got {short(carry_over)}: False starts at w_k")
     # the argument of an optax transformation is no length of a step along the gradient
     eta = None if solver.kind == "adaptive" else first_rate(solver)
-    if lipschitz is not None:
-        lipschitz = number("lipschitz", lipschitz, above=0, remedy="None if it is not known")
+    lipschitz = lipschitz_of(lipschitz)
     if lam is None:
         lam = USUAL if eta is None else jnp.minimum(USUAL, 1 / (2 * eta))
     lam = number("lam", lam, above=0, remedy="15 is the paper's; towards 0 everyone is alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +42,7 @@ class Tuned:
         entrant: with the best candidate's numbers; to run under fresh seeds.
         candidates: what was tried, as a configuration says it.
         scores: by candidate and seed, the mean over clients of the loss of each client's own model on its
-            validation rows after the last round; inf where the run was not finite.
+            validation rows after the last round; inf where the run was not finite, or was refused.
         chosen: place of the candidate with the lowest mean over seeds, the first of equals.
     """
 
@@ -132,7 +133,8 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
 
     Every candidate runs as the study's runs do, for as many rounds, under the same `seeds` keys, which are
     those of no final run. All of it is one compiled program, vmapped over candidates and seeds. Test rows are
-    not read. A candidate whose run is not finite under some seed loses, and leaves the others alone.
+    not read. A candidate whose run is not finite under some seed, or whose numbers the method refuses, loses
+    and leaves the others alone.
     Centralised training runs on the pooled rows, with as many steps as a cohort takes on average, and is judged
     as the others are, client by client.
 
@@ -149,8 +151,12 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
     seeds = positive_int("seeds", seeds, remedy="2 is usual")
     methods = grid(study, entrant, candidates)
     _check_rows(study)
-    algorithms = [_algorithm(study, _built(entrant, method)) for method in methods]
-    layout, fixed, varied = stacked(algorithms, entrant.label)
+    algorithms = {}
+    for place, method in enumerate(methods):
+        with contextlib.suppress(ValueError):  # numbers that the method refuses: steps out of its range, say
+            algorithms[place] = _algorithm(study, _built(entrant, method))
+    _check_some(entrant, methods, algorithms)
+    layout, fixed, varied = stacked(list(algorithms.values()), entrant.label)
     lanes = jnp.stack([keys.stream(jax.random.key(seed), STREAM) for seed in range(seeds)])
     federation = pooled_over_time(study.federation) if entrant.centralised else study.federation
     sampler = study.sampler_of(entrant)
@@ -165,15 +171,22 @@ def tune(study: Study, entrant: Entrant, *, candidates: int = 8, seeds: int = 2)
         study.federation,
         jnp.asarray(study.config.rounds, jnp.int32),
     )
-    scores = tuple(tuple(map(float, row)) for row in np.asarray(found))
+    ran = dict(zip(algorithms, np.asarray(found)))
+    scores = tuple(tuple(map(float, ran.get(place, [np.inf] * seeds))) for place in range(len(methods)))
     chosen = _best(scores)
-    if not np.isfinite(scores[chosen]).all():
-        low, high = (numbers(methods[place])["learning_rate"] for place in (0, -1))
-        raise Untunable(
-            f"candidates of {entrant.label!r} must stay finite, got {len(methods)} that did not, with learning "
-            f"rates from {low:g} to {high:g}: configure a lower one"
-        )
+    _check_some(entrant, methods, np.isfinite(scores[chosen]).all())
     return Tuned(entrant.label, _built(entrant, methods[chosen]), methods, scores, chosen)
+
+
+def _check_some(entrant: Entrant, methods: Sequence[Method], some: Any) -> None:
+    """Raise `Untunable` unless there is a candidate left."""
+    if some:
+        return
+    low, high = (numbers(methods[place])["learning_rate"] for place in (0, -1))
+    raise Untunable(
+        f"candidates of {entrant.label!r} must stay finite, got {len(methods)} that did not, with learning "
+        f"rates from {low:g} to {high:g}: configure a lower one"
+    )
 
 
 def _best(scores: Sequence[Sequence[float]]) -> int:

@@ -19,7 +19,7 @@ from fedjax_het.engine.evaluate import every_client
 from fedjax_het.engine.slots import make_client
 from fedjax_het.models import quadratic, quadratic_federation
 from fedjax_het.pool import Pool
-from fedjax_het.problem import Model
+from fedjax_het.problem import Model, objective
 
 many_rounds = jax.jit(block, static_argnames="rounds")
 _initial = jax.jit(
@@ -233,6 +233,29 @@ def test_newcomers_take_local_steps_from_the_mean(settings):
     for own, mean in zip(jax.tree.leaves(newcomers.params), jax.tree.leaves(state.server.params), strict=True):
         for k, size in enumerate(SIZES):
             assert np.array_equal(own[k], mean) == (size == 0)
+
+
+def test_a_newcomers_steps_are_those_of_its_round_and_its_work(settings):
+    """Rates go on from the round's place in the run, and work that is not there is not done."""
+    setting = settings[False]
+    clocked = fh.local.sgd(fh.local.geometric(0.4, 0.5), batch_size=4)
+    algorithm = fh.algorithms.l2gd(setting.problem, clocked)
+    state = _initial(EVERYONE, algorithm, setting.federation, setting.key)
+
+    @jax.jit
+    def joined(round_, work):
+        slots = every_client(algorithm, state, setting.federation, jnp.zeros((), jnp.int32))
+        client = make_client(setting.federation, tree.take(slots, 0), setting.key, jnp.int32(0))
+        client = dataclasses.replace(client, round=round_, work=work)
+        f, start = objective(algorithm.problem), Model(state.server.params, ())
+        expected = clocked.solve(client.key, f, start, client.data, round_=round_, work=work)
+        return algorithm.join(state.server, client).params["head"]["bias"], expected.params["head"]["bias"]
+
+    ends = {(t, work): joined(jnp.int32(t), jnp.float32(work)) for t, work in ((0, 1), (3, 1), (0, 0))}
+    for got, expected in ends.values():
+        np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(ends[0, 0][0], state.server.params["head"]["bias"])
+    assert np.abs(ends[3, 1][0]).max() < 0.3 * np.abs(ends[0, 1][0]).max()
 
 
 # --- numbers --------------------------------------------------------------------------------------------------

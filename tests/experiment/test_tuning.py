@@ -15,7 +15,7 @@ from fedjax_het.experiment.build import Study, build
 from fedjax_het.experiment.candidates import factors, grid, numbers
 from fedjax_het.experiment.config import Config, ConfigError, Method, Tuning, to_toml
 from fedjax_het.experiment.toml import dump
-from fedjax_het.experiment.tuning import Tuned, from_json, tune
+from fedjax_het.experiment.tuning import Tuned, Untunable, from_json, tune
 from fedjax_het.experiment.values import make
 from fedjax_het.federation import Federation
 
@@ -175,6 +175,23 @@ def test_a_diverging_candidate_loses_and_harms_nobody(study: Study, monkeypatch:
         ValueError, match=r"'fedavg' must stay finite, got 4 that did not.* from 1e\+37 to 3e\+37"
     ):
         scores(1e38, 2e38, 2e38, 3e38)
+
+
+def test_candidates_that_a_method_refuses_lose_and_leave_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ditto takes no rate of 4 with lambda = 1, which does not settle."""
+    study = _study("local.learning_rate=1.0", "compare=[ditto]", labels=("ditto",))
+    ditto = study.entrants["ditto"]
+    monkeypatch.setattr(candidates_module, "factors", lambda count: (4.0, 0.1)[:count])
+    tuned = tune(study, ditto, candidates=4, seeds=2)
+    tried = [numbers(candidate) for candidate in tuned.candidates]
+    assert tried[1] == {"learning_rate": 4.0, "lam": 1.0}
+    assert tuned.scores[1] == (np.inf, np.inf) and np.isfinite(tuned.scores[2:]).all()
+    assert from_json(tuned.as_json(), study) == tuned
+    monkeypatch.setattr(candidates_module, "factors", lambda count: (40.0,))
+    with pytest.raises(Untunable, match=r"'ditto' must stay finite, got 2 that did not, .* from 40 to 40"):
+        tune(study, ditto, candidates=2, seeds=2)
 
 
 def _poisoned(federation: Federation, split: str) -> Federation:
