@@ -19,7 +19,7 @@ from fedjax_het.algorithms.parts import check_parts
 from fedjax_het.check import known, number, require, short, whole
 from fedjax_het.federation import Batch, Data
 from fedjax_het.local import Clock, Solver, fold
-from fedjax_het.models.selectors import Selector, select
+from fedjax_het.models.selectors import Selector, split
 from fedjax_het.problem import Model, Problem, fix, full_mean, objective
 from fedjax_het.typing import Array, Key, PyTree, static
 
@@ -199,7 +199,7 @@ def finetune(
                 f"leaves must be a function of a leaf's path, got {short(leaves)}: pass "
                 "fh.models.selectors.head(problem)"
             )
-        select(jax.eval_shape(problem.init, jax.random.key(0)).params, leaves)
+        split(problem, leaves)
     return Finetune(
         _method(of, problem, solver),
         tuner,

@@ -232,7 +232,7 @@ def ifca(
                 f"shared must be a function of a leaf's path, got {shared!r}: pass "
                 "fh.models.selectors.body(problem)"
             )
-        selectors.select(jax.eval_shape(problem.init, jax.random.key(0)).params, shared)
+        selectors.split(problem, shared)
     clusters = positive_int("clusters", clusters, remedy="1 is FedAvg")
     warm_up = whole("warm_up", warm_up, least=0, remedy="0 lets clients choose from the first round on")
     return Ifca(problem, solver, WEIGHTS[weights](), warm_up, clusters, average, shared)

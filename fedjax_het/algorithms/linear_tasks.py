@@ -92,7 +92,7 @@ def dual_shape(problem: Problem, loss: str, federation: Federation) -> tuple[int
         require(
             width == 1 and spec.pool.num_classes is None,
             f"loss {loss!r} must have one number a row, -1 or 1, got task {spec.pool.task!r} with {width} "
-            "outputs: use a regression pool, or loss=None for the problem's own loss",
+            "outputs: use a regression pool, or leave loss out for the problem's own",
         )
         known_rows = not isinstance(federation.y, Tracer)
         require(

@@ -253,9 +253,9 @@ def partial(
         selectors.check_selector("shared", shared)
     for name, work in (("own", own), ("final", final), ("newcomer", newcomer)):
         check_work(name, work)
-    params = jax.eval_shape(problem.init, jax.random.key(0)).params
-    selectors.select(params, personal)
+    selectors.split(problem, personal)
     if shared is not None:
+        params = jax.eval_shape(problem.init, jax.random.key(0)).params
         selectors.owners(params, personal=personal, shared=shared)
     start = check_start(problem, start)
     return Partial(problem, solver, averaging(server), proportional(), personal, own, final, newcomer, start)

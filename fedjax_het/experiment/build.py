@@ -14,7 +14,7 @@ from fedjax_het.experiment.choices import CHOICES
 from fedjax_het.experiment.config import Config, ConfigError
 from fedjax_het.experiment.entrants import Entrant, drawn, gathered
 from fedjax_het.experiment.fitting import check_cohorts, check_everyone, check_listed, check_rows
-from fedjax_het.experiment.making import agree, made
+from fedjax_het.experiment.making import agree, begun, made
 from fedjax_het.experiment.shifts import shifted
 from fedjax_het.experiment.values import Choice
 from fedjax_het.federation import Federation
@@ -134,6 +134,8 @@ def _build(config: Config, labels: Sequence[str] | None) -> Study:
     if labels is None:
         algorithm = made("algorithm", config.algorithm, problem=problem, solver=solver)
         name = config.algorithm.name
+        told = f"{name} does not fit the clients"
+        begun(("algorithm",), config.algorithm, told, check_cohorts, algorithm, federation, sampler, None)
         entrants, left_out = {name: Entrant(name, config.algorithm, problem, solver, algorithm)}, {}
     else:
         entrants, left_out = gathered(config, labels, problem, solver, federation, sampler)

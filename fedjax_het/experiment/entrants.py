@@ -11,7 +11,7 @@ from fedjax_het.experiment.central import check_central
 from fedjax_het.experiment.choices import CENTRALISED
 from fedjax_het.experiment.config import Config, ConfigError
 from fedjax_het.experiment.fitting import check_cohorts, demands_everyone
-from fedjax_het.experiment.making import agree, as_written, made
+from fedjax_het.experiment.making import agree, as_written, begun, made
 from fedjax_het.experiment.pace import unfailing
 from fedjax_het.experiment.values import Choice, make
 from fedjax_het.federation import Federation
@@ -117,7 +117,7 @@ def gathered(
         entrant = Entrant(label, method.algorithm, problem, own, algorithm)
         if not entrant.centralised:
             places = drawn(entrant, sampler, federation.num_clients)
-            agree((key, "compare"), told, check_cohorts, algorithm, federation, places, None)
+            begun((key, "compare"), method.algorithm, told, check_cohorts, algorithm, federation, places, None)
         return entrant
 
     return fitting(list(named), config, one)

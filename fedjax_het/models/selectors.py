@@ -29,6 +29,7 @@ __all__ = [
     "norm",
     "owners",
     "select",
+    "split",
     "under",
 ]
 
@@ -144,6 +145,26 @@ def select(params: Params, chosen: Selector) -> tuple[Params, Params]:
         f"the leaves are {', '.join(paths) or 'none at all'}",
     )
     return tree.partition(params, chosen)
+
+
+def split(problem: Problem, chosen: Selector) -> tuple[Params, Params]:
+    """`select` on the leaves of a problem's model, as shapes.
+
+    Raises:
+        ValueError: all or none of the leaves are chosen; the message lists them, and says so if the model is
+            nothing but a head.
+    """
+    params = jax.eval_shape(problem.init, jax.random.key(0)).params
+    try:
+        return select(params, chosen)
+    except ValueError as error:
+        heads = problem.facts.head
+        if not heads or not all(under(heads, path) for path in leaf_paths(params)):
+            raise
+        raise ValueError(
+            f"{error}; {problem.facts.name!r} is all head, one layer: take a model with a layer before its "
+            "head, such as mlp"
+        ) from None
 
 
 def owners(params: Params, **parts: Selector) -> dict[str, str]:

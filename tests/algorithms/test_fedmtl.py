@@ -111,6 +111,32 @@ def test_one_task_is_fedavg(settings):
         np.testing.assert_allclose(value, expected[name], rtol=1e-12, atol=1e-12)
 
 
+def test_two_clients_share_a_head_by_hand(settings):
+    """Clients 3 and 5 are of task 1 and share its head, 6 is alone in task 0: means of just those, by rows."""
+    setting, members = settings[True], (3, 5, 6)
+    tasks = [2, 2, 2, 1, 2, 1, 0, 2, 2]
+    with jax.enable_x64(True):
+        algorithm = fh.algorithms.fedmtl(setting.network, setting.solver(), tasks=tasks)
+        round_fn = fh.make_round(fh.sampling.fixed(list(members)), fh.executors.vmapped())
+        start = fh.initial_state(algorithm, setting.federation, key=setting.key, round_fn=round_fn)
+        after, _ = jax.jit(round_fn)(algorithm, start, setting.federation)
+        replay = jax.jit(lambda k: fh.replay(round_fn, algorithm, start, setting.federation, k))
+        end = {k: flat_network(replay(k).local.params) for k in members}
+    first, found = heads(start), heads(after)
+    both, everyone = SIZES[3] + SIZES[5], SIZES[3] + SIZES[5] + SIZES[6]
+    assert SIZES[3] != SIZES[5]
+    for name in HEAD:
+        mean = (SIZES[3] * end[3][name] + SIZES[5] * end[5][name]) / both
+        np.testing.assert_allclose(found[1][name], mean, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found[0][name], end[6][name], rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(found[2][name], first[2][name])
+        assert np.abs(end[3][name] - end[5][name]).max() > 1e-3
+    for name in ("in_kernel", "in_bias"):
+        mean = sum(SIZES[k] * end[k][name] for k in members) / everyone
+        for head in found:
+            np.testing.assert_allclose(head[name], mean, rtol=0, atol=1e-12)
+
+
 def test_only_those_who_are_there_count(settings):
     """A cohort of one client of task 1: its head is that client's, other heads stay as they were."""
     setting = settings[True]

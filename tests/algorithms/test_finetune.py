@@ -272,6 +272,41 @@ def test_the_validation_loss_is_never_above_that_of_the_global_model(settings, r
     assert any(b < a for a, b in scores) or rate > 1
 
 
+def test_so_it_is_for_any_split_skew_and_rate(settings):
+    """Clients of 0 to 27 rows, of one label or of all, from models of any quality."""
+    setting, rng, state = settings[False], np.random.default_rng(0), average(settings[False])
+    sizes, judged, helped = [0, 0, 1, 2, 3, 5, 9, 14, 27], 0, 0
+    pool = fh.pool(setting.x, setting.y, num_classes=CLASSES)
+    for skew in (0.1, 2.0, 50.0) * 4:
+        order = np.argsort(setting.y + rng.uniform(0, skew, len(setting.y)))
+        lists = np.split(order, np.cumsum(rng.permutation(sizes))[:-1])
+        federation = fh.from_index_lists(pool, None, lists, test=0.0)
+        algorithm = finetune(
+            setting.network,
+            setting.solver(),
+            tuner=fh.local.sgd(10 ** rng.uniform(-2, 1), batch_size=BATCH),
+            epochs=4,
+            least=int(rng.choice([1, 5])),
+            fraction=rng.uniform(0.1, 0.9),
+            patience=int(rng.choice([1, 3])),
+        )
+        factor = float(rng.uniform(-2, 2))
+        params = tree.scale(factor, state.server.params)
+        start = dataclasses.replace(state, server=dataclasses.replace(state.server, params=params))
+        after, cuts, _ = asked(algorithm, start, federation)
+        held = jnp.asarray([[*valid, *[0] * (27 - len(valid))] for _, valid, _ in cuts], jnp.int32)
+        before = fh.Model(tree.stack(params, len(lists)), ())
+        old, new = (np.asarray(_losses(setting.network, each, federation, held)) for each in (before, after))
+        for k, (_, valid, early) in enumerate(cuts):
+            if early:
+                ours, theirs = np.mean(new[k, : len(valid)]), np.mean(old[k, : len(valid)])
+                assert ours <= theirs, (k, len(lists[k]), skew)
+                judged, helped = judged + 1, helped + (ours < theirs)
+            elif not len(lists[k]):
+                equal(tree.take(after, k), fh.Model(params, ()))
+    assert judged > 50 and 10 < helped < judged
+
+
 def test_a_client_for_whom_every_epoch_is_worse_keeps_the_global_model_to_the_bit(settings):
     setting = settings[False]
     demanding = finetune(setting.network, setting.solver(), least=5, min_delta=1e3)

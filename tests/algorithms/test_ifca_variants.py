@@ -105,6 +105,41 @@ def test_shared_leaves_and_a_warm_up_are_the_loop_too(settings, average, x64):
     assert (cost.down, cost.up) == (size * (body + 3 * head), size * (body + head) + 4)
 
 
+def test_shared_leaves_and_a_warm_up_by_hand(settings):
+    """Heads are means over members, the body is that of all; members are the groups, then who fits best."""
+    setting, there = settings[True], (0, 2, 3, 5, 6, 8)
+    with jax.enable_x64(True):
+        algorithm = ifca(
+            setting.network, setting.solver(), clusters=2, shared=selectors.body(setting.network), warm_up=1
+        )
+        round_fn = everyone(sampler=fh.sampling.fixed(list(there)))
+        step = jax.jit(round_fn)
+        state = initial(round_fn, algorithm, setting.federation, setting.key)
+        replay = jax.jit(lambda state, k: fh.replay(round_fn, algorithm, state, setting.federation, k))
+        group = np.asarray(state.clients.group)
+        for round_ in range(3):
+            end = {k: flat_network(replay(state, k).local.params) for k in there}
+            centres = [flat_network(tree.take(state.server.params, j)) for j in range(2)]
+            chosen = {k: int(group[k]) for k in there}
+            if round_ > 0:
+                rows = setting.held
+                losses = {
+                    k: [TanhNetwork.loss(c, setting.x[rows[k]], setting.y[rows[k]]) for c in centres]
+                    for k in there
+                    if len(rows[k])
+                }
+                chosen = {k: int(np.argmin(both)) for k, both in losses.items()}
+            state, _ = step(algorithm, state, setting.federation)
+            now = [flat_network(tree.take(state.server.params, j)) for j in range(2)]
+            for name in now[0]:
+                for j in range(2):
+                    shared = name.startswith("in_")
+                    members = [k for k in there if SIZES[k] and (shared or chosen[k] == j)]
+                    total = sum(SIZES[k] for k in members)
+                    mean = sum(SIZES[k] * end[k][name] for k in members) / total if total else centres[j][name]
+                    np.testing.assert_allclose(now[j][name], mean, rtol=0, atol=1e-12)
+
+
 # --- gradients ------------------------------------------------------------------------------------------------
 
 

@@ -83,18 +83,67 @@ def test_a_method_that_does_not_fit_the_clients_is_known_before_anything_is_comp
     more = "methods.ifca={clusters=5}"
     config = Config.load(None, [*SMALL, "compare=[fedavg, ifca]", more])
     with pytest.raises(
-        ConfigError, match=r"ifca does not fit the clients: clusters must be at most .* 4, got 5"
+        ConfigError,
+        match=r"'methods.ifca=.*': methods\.ifca\.clusters must be at most .* 4, got 5: .* clusters=4",
     ):
         compare(config)
     family = Config.load(None, [*SMALL, "compare=[all-clustered]", more])
     assert "ifca" not in family.optional, "a table of its own asks for it"
-    with pytest.raises(ConfigError, match="ifca does not fit the clients"):
+    with pytest.raises(ConfigError, match=r"methods\.ifca\.clusters must be at most"):
         compare(family)
     phases = ["shifts.0=sudden", "shifts.0.round=1", "shifts.0.change=swap", "shifts.0.change.rate=0.5"]
     study = build(
         changing := Config.load(None, [*SMALL, *phases, "compare=[all-multi-task]"]), changing.compare
     )
     assert "federation must have one phase for mocha, got 2" in study.left_out["mocha"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["ifca", "algorithm.clusters=5"],
+            r"'algorithm.clusters=5': algorithm\.clusters must be at most .* got 5",
+        ),
+        (
+            ["fedmtl", "algorithm.tasks=[0,1]", "model=mlp"],
+            r"'algorithm.tasks=\[0,1\]': algorithm\.tasks must be one number for each of the 4 clients",
+        ),
+        (
+            ["mocha", "algorithm.loss=hinge"],
+            r"'algorithm.loss=hinge': algorithm\.loss .* or leave loss out for",
+        ),
+        (["ditto", "algorithm.lam=50"], r"'algorithm.lam=50': algorithm\.lam must be < 2 / eta = 20 .* 0\.04"),
+        (
+            ["finetune", "algorithm.of={name=ifca,clusters=5}"],
+            r"^override 'algorithm.of={name=ifca,clusters=5}': algorithm\.of\.clusters must be at most",
+        ),
+        (
+            [
+                "mocha",
+                "shifts.0=sudden",
+                "shifts.0.round=1",
+                "shifts.0.change=swap",
+                "shifts.0.change.rate=0.5",
+            ],
+            r"'algorithm=mocha': mocha does not fit the clients: federation must have one phase",
+        ),
+    ],
+)
+def test_a_run_that_does_not_fit_the_clients_is_refused_by_its_key(words, message, monkeypatch):
+    """Before anything is computed, in the words of a file."""
+    monkeypatch.setattr("fedjax_het.experiment.runs.simulate", lambda *_, **__: pytest.fail("computed"))
+    name, *changes = words
+    with pytest.raises(ConfigError, match=message):
+        run(Config.load(None, [*SMALL, f"algorithm={name}", *changes]))
+
+
+def test_methods_that_split_a_model_say_what_to_take_where_it_is_all_head():
+    config = Config.load(None, [*SMALL, "compare=[all-personal]"])
+    left_out = build(config, config.compare).left_out
+    for name in ("fedper", "fedrep", "lgfedavg", "fedmtl"):
+        assert "'softmax' is all head, one layer: take a model with a layer before its head" in left_out[name]
+        assert "the leaves are head/bias, head/kernel" in left_out[name]
 
 
 def test_what_may_be_left_out_survives_the_file(tmp_path):
