@@ -15,7 +15,7 @@ from papers.rows import Row, least, near, told
 
 __all__ = ["SETTLED", "federations", "recovery"]
 
-SETTLED = {"eps1": 0.3, "relative": True, "eps2": 0.4, "clusters": 8}
+SETTLED = {"eps1": 0.3, "relative": True, "eps2": 0.4, "gap": 0, "memory": 0, "clusters": 8}
 """Of CFL: a cluster has settled where |mean| < 0.3 max |Delta_k|, and its members have not if that is > 0.4."""
 
 HIDDEN, STARTS = 64, 5

@@ -14,6 +14,7 @@ from reference.setting import SIZES, softmax_start
 
 import fedjax_het as fh
 from fedjax_het import keys, tree
+from fedjax_het.algorithms.cuts import averaged
 from fedjax_het.algorithms.halves import relative_noise
 from fedjax_het.permutation import permute
 
@@ -23,7 +24,8 @@ THERE = [[1] * 9, [1, 1, 0, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 1, 1, 1, 1, 1]]
 """Who answers; client 4 never has rows. Whose cluster waits for 2, 8 or 3 is not cut in that round."""
 
 SOLVER = fh.local.sgd(0.3, batch_size=None, epochs=5)
-SETTLED = {"eps1": 0.25, "relative": True, "eps2": 0.2, "clusters": 4}
+PLAIN = {"gap": 0, "memory": 0}
+SETTLED = {"eps1": 0.25, "relative": True, "eps2": 0.2, "clusters": 4, **PLAIN}
 EAGER = SETTLED | {"eps1": 1e3, "eps2": 0.0}
 
 
@@ -58,12 +60,18 @@ def against_the_loop(setting, x64, most, **numbers):
 @pytest.mark.parametrize(
     ("x64", "most", "numbers"),
     [
-        (True, 8, {"eps1": 100.0, "eps2": 0.01, "relative": False}),
-        (True, 8, {"eps1": 0.8, "eps2": 0.01, "relative": True, "weights": "uniform"}),
-        (True, 3, {"eps1": 100.0, "eps2": 0.3, "relative": False, "linkage": "complete", "gamma": 0.4}),
-        (False, 8, {"eps1": 100.0, "eps2": 0.01, "relative": False}),
-        (False, 8, {"eps1": 0.8, "eps2": 0.01, "relative": True}),
-        (True, 8, {"eps1": 0.8, "eps2": None, "relative": True}),
+        (True, 8, {"eps1": 100.0, "eps2": 0.01, "relative": False, **PLAIN}),
+        (True, 8, {"eps1": 0.8, "eps2": 0.01, "relative": True, "weights": "uniform", **PLAIN}),
+        (
+            True,
+            3,
+            {"eps1": 100.0, "eps2": 0.3, "relative": False, "linkage": "complete", "gamma": 0.4, **PLAIN},
+        ),
+        (False, 8, {"eps1": 100.0, "eps2": 0.01, "relative": False, **PLAIN}),
+        (False, 8, {"eps1": 0.8, "eps2": 0.01, "relative": True, **PLAIN}),
+        (True, 8, {"eps1": 0.8, "eps2": None, "relative": True, **PLAIN}),
+        (True, 8, {"eps1": 0.9, "eps2": 0.01, "relative": True, "gap": 0, "memory": 0.6}),
+        (True, 8, {"eps1": 0.9, "eps2": 0.01, "relative": True, "gap": 0.02, "memory": 0.3}),
     ],
 )
 def test_it_is_the_loop_of_the_paper(settings, x64, most, numbers):
@@ -86,7 +94,7 @@ def test_it_is_the_loop_of_the_paper(settings, x64, most, numbers):
 
 
 def test_the_loop_splits_in_more_than_one_round_and_waits_for_who_is_missing(settings):
-    _, _, (_, _, splits) = against_the_loop(settings[True], True, 8, eps1=100.0, eps2=0.01)
+    _, _, (_, _, splits) = against_the_loop(settings[True], True, 8, eps1=100.0, eps2=0.01, **PLAIN)
     assert len({split["round"] for split in splits}) > 1
     sides = [set(split["told"]) for split in splits if split["round"] == 1]
     assert all(not side & {2, 8} for side in sides)
@@ -172,6 +180,35 @@ def test_measured_noise_does_not_hinder_the_cut_of_two_concepts():
     assert same_partition(state.server.label, [0, 1] * 3)
     gamma = np.asarray(logs["info"]["gamma"])
     assert gamma.min() > 0 and gamma.max() <= 1
+
+
+@pytest.mark.parametrize("clusters", [4, 1])
+def test_the_defaults_find_four_permutations_of_labels_and_leave_alike_clients_together(clusters):
+    pool = fh.datasets.digits()
+    dealt = fh.heterogeneity.iid(pool, clients=12, seed=4, test=0.2)
+    federation = fh.heterogeneity.concept.permute(dealt, clusters=clusters, seed=4)
+    solver = fh.local.sgd(0.2, batch_size=None, steps=10)
+    algorithm = cfl(fh.models.mlp(pool, hidden=(16,)), solver)
+    state, _ = fh.simulate(algorithm, federation, key=jax.random.key(0), rounds=80, every=80, progress=False)
+    assert int(state.server.used) == clusters
+    assert same_partition(state.server.label, federation.truth["cluster"])
+
+
+def test_a_gap_refuses_to_cut_off_a_single_client():
+    federation = concepts([0] * 5 + [1])
+    problem = problem_of(federation)
+    state, _ = run(cfl(problem, SOLVER, **SETTLED), federation, 20)
+    assert same_partition(state.server.label, [0] * 5 + [1])
+    state, _ = run(cfl(problem, SOLVER, **(SETTLED | {"gap": 1e-3})), federation, 20)
+    assert int(state.server.used) == 1, "nobody is near to the one"
+
+
+def test_the_average_of_updates_begins_with_the_first_and_waits_for_who_is_missing():
+    before = jnp.array([[0.0, 0.0], [3.0, 0.0], [4.0, 3.0]])
+    update = jnp.array([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
+    recent, norm = averaged(before, update, jnp.float32(0.5))
+    np.testing.assert_allclose(recent, [[1, 1], [2, 1], [4, 3]])
+    np.testing.assert_allclose(norm, [2**0.5, 5**0.5, 0], rtol=1e-6)
 
 
 # --- rules ----------------------------------------------------------------------------------------------------
@@ -288,7 +325,7 @@ def test_the_best_model_on_validation_rows_is_served():
 def test_a_projection_finds_the_same_and_reports_its_distortion():
     federation = concepts([0, 1] * 3)
     network = fh.models.mlp(pool_of(federation), hidden=(130,))
-    numbers = {"eps1": 0.5, "relative": True, "eps2": 0.2, "clusters": 2}
+    numbers = {"eps1": 0.5, "relative": True, "eps2": 0.2, "clusters": 2, **PLAIN}
     state, logs = run(cfl(network, SOLVER, projection=128, **numbers), federation, 25)
     assert same_partition(state.server.label, [0, 1] * 3)
     changed = np.asarray(logs["info"]["distortion"])
@@ -353,6 +390,8 @@ def test_noise_is_measured_by_halves(rows):
         ({"eps2": -1.0}, ValueError, "eps2 must be >= 0"),
         ({"gamma": 1.0}, ValueError, "gamma must be < 1"),
         ({"gamma": -0.1}, ValueError, "gamma must be >= 0"),
+        ({"gap": -0.1}, ValueError, "gap must be >= 0"),
+        ({"memory": 1.0}, ValueError, "memory must be < 1, got 1.0: 0 judges"),
         ({"linkage": "singel"}, ValueError, "linkage must be one of.*did you mean 'single'"),
         ({"weights": "rows"}, ValueError, "weights must be one of"),
         ({"serve": "leaf"}, ValueError, "serve must be one of"),

@@ -105,6 +105,8 @@ def cfl(
     eps1,
     eps2,
     gamma=0.0,
+    gap=0.0,
+    memory=0.0,
     relative=False,
     linkage="single",
     weights="proportional",
@@ -113,7 +115,7 @@ def cfl(
 ):
     """CFL: (models, label of each client, splits as dicts in the order in which they happened)."""
     names, models, label, splits = list(start), [start], [0] * len(held), []
-    early = None
+    early, recent = None, {}
     for t, cohort in enumerate(cohorts):
         there = _with_rows(cohort, held)
         updates = {}
@@ -122,21 +124,25 @@ def cfl(
             updates[k] = {n: end[n] - models[label[k]][n] for n in names}
         if early is None:
             early = max(np.linalg.norm(flat(update, names)) for update in updates.values())
+        for k, update in updates.items():
+            latest = flat(update, names)
+            recent[k] = memory * recent[k] + (1 - memory) * latest if k in recent else latest
         for c in range(len(models)):
             members = [k for k in there if label[k] == c]
             if not members:
                 continue
             sizes = [1 if weights == "uniform" else len(held[k]) for k in members]
             mean = _weighted_mean([updates[k] for k in members], sizes)
-            vectors = {k: flat(updates[k], names) for k in members}
+            vectors = {k: recent[k] for k in members}
             lengths = {k: np.linalg.norm(vectors[k]) for k in members}
             told = [k for k in members if lengths[k] > 0]
             longest = max(lengths.values())
-            still = np.linalg.norm(flat(mean, names)) < (eps1 * longest if relative else eps1)
+            centre = sum(size * vectors[k] for size, k in zip(sizes, members)) / sum(sizes)
+            still = np.linalg.norm(centre) < (eps1 * longest if relative else eps1)
             missing = any(label[k] == c and len(held[k]) and k not in there for k in range(len(held)))
             if (
                 still
-                and longest > (0.9 * early if eps2 is None else eps2)
+                and longest > (0.5 * early if eps2 is None else eps2)
                 and len(told) > 2
                 and not missing
                 and t >= warm_up
@@ -144,7 +150,9 @@ def cfl(
             ):
                 similarity = cosines([vectors[k] for k in told])
                 part, cross = (best_cut if linkage == "single" else complete_linkage)(similarity)
-                if gamma < np.sqrt((1 - cross) / 2):
+                apart = similarity - 2 * np.eye(len(told))
+                clear = gap == 0 or min(max(row) for row in apart) - cross >= gap
+                if clear and gamma < np.sqrt((1 - cross) / 2):
                     leave = [told[i] for i in part]
                     if 2 * len(leave) == len(told) and told[0] in leave:
                         leave = [k for k in told if k not in leave]
