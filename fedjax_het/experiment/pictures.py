@@ -75,7 +75,7 @@ def _learned(line: Line, federation: Federation) -> dict[str, Callable[[], Any]]
     found, truth = line.learned, clusters_of(federation)
     pictures: dict[str, Callable[[], Any]] = {}
     if "cluster" in found and "info/cluster" in line.history:
-        pictures["clusters"] = lambda: plots.cluster_assignment(line.history, truth)
+        pictures["clusters"] = lambda: plots.cluster_assignment(line.history, truth, final=found["cluster"])
     if "similarity" in found:
         pictures["similarity"] = lambda: plots.similarity_map(
             found["similarity"], found["cluster"], truth=truth

@@ -46,6 +46,7 @@ def cluster_assignment(
     name: str = "cluster",
     run: int = 0,
     rounds: Any = None,
+    final: Any = None,
 ) -> Figure:
     """Who is in which cluster after each round: a line a client, a colour a cluster.
 
@@ -57,6 +58,9 @@ def cluster_assignment(
         name: of what clients report.
         run: which one of stacked runs, from 0; each numbers its clusters anew.
         rounds: the number of each row of assignments, ascending [R]; by default 1, 2, ...: rounds done.
+        final: where the clients are after the last round, int [N]. Clients of CFL and of its variant by a
+            threshold report the cluster that they trained in, so what a round has changed shows in the next
+            one, and the last one's changes only here.
 
     Returns:
         A matplotlib Figure. Clients that end in the same cluster are neighbours.
@@ -78,6 +82,15 @@ def cluster_assignment(
         found.ndim == 2 and found.size > 0 and done.shape == found.shape[:1],
         f"source must have shape [R, N] with the R of rounds, got {found.shape} and {done.shape}",
     )
+    if final is not None:
+        end = np.asarray(final)
+        if end.dtype.kind not in "iu":
+            raise TypeError(f"final must be assignments [N], got {short(final)}: whole numbers")
+        require(
+            end.shape == found.shape[1:],
+            f"final must have one entry for each of {found.shape[1]} clients, got shape {end.shape}",
+        )
+        found = np.concatenate([found[:-1], end[None]])
     latent = clusters_of(truth) if isinstance(truth, Federation) else truth
     latent = None if latent is None else np.asarray(latent)
     if latent is not None:
@@ -91,7 +104,7 @@ def cluster_assignment(
     order = order[_spaced(len(order), CLIENTS)]
     with styled():
         figure, panels = canvas(
-            f"Clusters of clients by round: {found.shape[1]:,} clients, {len(labels)} clusters seen",
+            f"Clusters of clients by round: {_many(found.shape[1], 'client')}, {_many(len(labels), 'cluster')}",
             rows=1 if latent is None else 2,
             width=9.0,
             height=float(np.clip(2.0 + 0.16 * len(order), 3.6, 6.5)) + (0 if latent is None else 1.2),
@@ -192,7 +205,12 @@ def _agreement(axes: Axes, done: np.ndarray, found: np.ndarray, latent: np.ndarr
     axes.set_ylim(min(-0.05, axes.get_ylim()[0]), 1.05)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
     axes.tick_params(labelbottom=False)
-    axes.legend(loc="lower right", ncols=2, frameon=True, framealpha=0.85, edgecolor="none")
+    # above the panel, where it covers nothing
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.2)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _without(look: dict[str, Any], name: str) -> dict[str, Any]:

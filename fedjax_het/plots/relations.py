@@ -22,6 +22,9 @@ __all__ = ["similarity_map", "task_relationship"]
 CLIENTS = 1000
 """Clients that a heat map can show; of more, evenly spaced ones of each cluster."""
 
+LEVEL = 20
+"""Clients up to which their names along the bottom are not turned."""
+
 NAMED = 40
 """Clients or tasks up to which each has its name."""
 
@@ -71,6 +74,7 @@ def similarity_map(
         if len(order) <= NAMED:
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_ticks(range(len(order)), [str(client) for client in order], fontsize=7)
+            axes.tick_params(axis="x", rotation=90 if len(order) > LEVEL else 0)
         axes.set_xlabel("clients, " + ("alike ones side by side" if group is None else "cluster by cluster"))
         words = "A square: two clients, blue where alike, orange where opposed."
         if latent is not None:

@@ -94,6 +94,26 @@ def test_a_line_is_a_client_and_those_that_end_together_are_neighbours() -> None
     assert "ever changed cluster: 1, the last in round 4." in caption(figure)
 
 
+def test_what_the_last_round_changed_is_drawn_from_the_final_assignment() -> None:
+    final = np.array([1, 1, 1, 1, 2, 2])
+    figure = cluster_assignment(FOUND, TRUTH, final=final)
+    order = np.lexsort([*FOUND[:3], final, TRUTH])
+    np.testing.assert_array_equal(np.ma.filled(cells(figure, 1)[:, -1], -1), final[order])
+    assert key_words(figure) == ["0: 0", "1: 4", "2: 2"]
+    assert "adjusted Rand index 1.00" in caption(figure)
+    history = cluster_assignment(reported(), final=np.array([3, 3, 3, -1]))
+    assert key_words(history)[-2:] == ["3: 3", "none yet: 1"]
+
+
+def test_the_title_counts_and_the_legend_covers_no_line() -> None:
+    figure = cluster_assignment(np.zeros((2, 6), int), TRUTH)
+    assert "6 clients, 1 cluster" in figure.get_suptitle() + "".join(a.get_title() for a in figure.axes)
+    figure.canvas.draw()
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= figure.axes[0].get_window_extent().y1 - 1
+
+
 def test_with_truth_latent_clusters_are_blocks_and_agreement_is_a_curve() -> None:
     figure = cluster_assignment(FOUND, TRUTH)
     assert names(figure, 1) == ["latent 2", "latent 5"]
@@ -345,6 +365,10 @@ def test_bad_input_is_named() -> None:
         cluster_assignment(np.zeros(3, int))
     with pytest.raises(ValueError, match="truth must have one entry"):
         cluster_assignment(FOUND, np.zeros(5, int))
+    with pytest.raises(TypeError, match="final must be assignments"):
+        cluster_assignment(FOUND, final=np.zeros(6))
+    with pytest.raises(ValueError, match="final must have one entry for each of 6 clients"):
+        cluster_assignment(FOUND, final=np.zeros(5, int))
     with pytest.raises(ValueError, match="source must hold info/cluster"):
         cluster_assignment(run())
     with pytest.raises(ValueError, match="run must be < 1, got 1"):
