@@ -12,6 +12,7 @@ keep them between runs anyway, set JAX_COMPILATION_CACHE_DIR.
 from __future__ import annotations
 
 import collections
+import gc
 import importlib.metadata
 import os
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ os.environ.setdefault(
 
 import jax
 import pytest
+
+# tracing makes many objects and few cycles, and a worker's heap grows to millions: the default looks too often
+gc.set_threshold(100_000, 50, 100)
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -26,7 +26,7 @@ STUDY = (
     "every=3",
     "seeds=[0,1]",
     "checkpoint.seconds=0",
-    'compare=["fedavg","scaffold","fedper"]',
+    'compare=["scaffold","fedper"]',
 )
 """Saves after every block, so that many of the moments fall into one."""
 

@@ -96,7 +96,7 @@ def test_traffic_is_what_the_paper_counts(name, x64):
         pool = fh.pool(x, jnp.arange(6) % CLASSES, num_classes=CLASSES)
         federation = fh.from_index_lists(pool, None, [[0, 1, 2], [3, 4, 5]], test=0.0)
         algorithm = make(name, model(name, federation), fh.local.sgd(0.1, batch_size=2))
-        server, _ = algorithm.init(jax.random.key(0), federation)
+        server, _ = jax.eval_shape(lambda key: algorithm.init(key, federation), jax.random.key(0))
         cost = algorithm.traffic(server)
         size = jnp.result_type(float).itemsize
         down, up = NUMBERS[name]

@@ -152,6 +152,13 @@ class Lab:
         return self.init()
 
     @functools.cached_property
+    def flat(self) -> tuple[Any, list[Any]]:
+        """(jitted round on leaves alone, those of the first round): traced once for all who look at it."""
+        leaves, structure = jax.tree.flatten((self.algorithm, self.start, self.federation))
+        flat = jax.jit(lambda *given: jax.tree.leaves(self.round(*jax.tree.unflatten(structure, given))))
+        return flat, leaves
+
+    @functools.cached_property
     def first(self) -> Any:
         """The state after round 0."""
         return self.run(self.start)[0]

@@ -359,17 +359,15 @@ def is_jaxpr(value: Any) -> bool:
 @shipped
 def test_no_host_callback_in_a_round(lab: Lab) -> None:
     """With G^2 measured, and the case's weights and hook."""
-    traced = jax.jit(lambda *args: lab.round(*args)).trace(lab.algorithm, lab.start, lab.federation)
-    names = primitives(traced.jaxpr)
+    flat, leaves = lab.flat
+    names = primitives(flat.trace(*leaves).jaxpr)
     assert {"while", "cond"} & names
     assert not [name for name in names if "callback" in name or "infeed" in name or "outfeed" in name]
 
 
 @shipped
 def test_a_round_lowers_for_cpu_cuda_and_tpu(lab: Lab) -> None:
-    arguments = (lab.algorithm, lab.start, lab.federation)
-    leaves, structure = jax.tree.flatten(arguments)
-    flat = jax.jit(lambda *leaves: jax.tree.leaves(lab.round(*jax.tree.unflatten(structure, leaves))))
+    flat, leaves = lab.flat
     exported = jax.export.export(flat, platforms=["cpu", "cuda", "tpu"])(*leaves)
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
 
@@ -402,11 +400,22 @@ def test_models_predict(lab: Lab) -> None:
     outs, losses, expected = jax.eval_shape(outputs, algorithm, lab.start, lab.federation)
     assert all(kinds(out) == kinds(expected) for out in outs)
     assert all(loss.shape == (6,) for loss in losses)
+
+
+@shipped
+def test_models_are_scored(lab: Lab) -> None:
+    """What `evaluate` gives: a value a client, the problem's metrics, and the same after local work."""
+    problem = lab.problem
+
+    def output(algorithm: Any, state: Any, federation: Any) -> Any:
+        batch = one_client(lab, state, federation).data.take(jnp.arange(6, dtype=jnp.int32))
+        model = problem.init(state.key)
+        return problem.apply(model.params, model.buffers, batch.x)[0]
+
+    arguments = (lab.algorithm, lab.start, lab.federation)
+    expected = jax.eval_shape(output, *arguments)
     scored = jax.eval_shape(
-        lambda a, s, f: fh.evaluate(a, s, f, executor=executors.auto(), local=True),
-        algorithm,
-        lab.start,
-        lab.federation,
+        lambda a, s, f: fh.evaluate(a, s, f, executor=executors.auto(), local=True), *arguments
     )
     assert all(value.shape == (lab.clients,) for value in scored.personal.values())
     assert set(scored.personal) >= set(jax.eval_shape(problem.metrics, expected, batch_targets(lab)))
