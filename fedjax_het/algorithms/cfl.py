@@ -128,7 +128,7 @@ class Cfl:
         place = jnp.where(cohort.present, cohort.id, count)
         seen = stacked.by_client({**each, "present": cohort.present}, place, count)
         mean, buffers = stacked.averages(total, server)
-        recent, norm = averaged(server.recent, seen["update"], self.memory)
+        recent, norm = averaged(server.recent, seen["update"], seen["present"], self.memory)
         early = jnp.where(server.early > 0, server.early, jnp.max(norm))
         server = dataclasses.replace(server, early=early, recent=recent)
         numbers = jnp.arange(self.clusters, dtype=jnp.int32)
@@ -235,9 +235,10 @@ def cfl(
     accepted if gamma < sqrt((1 - alpha_cross) / 2) and min_i max_j A_ij - alpha_cross >= gap: both parts then
     begin from the model that their members had received, which is kept besides. Otherwise the cluster goes on
     training. Clusters of fewer than 3 members with rows are final. Delta_k is here an average over rounds:
-    memory times what it was plus (1 - memory) times the latest update; it begins with the first.
+    memory times what it was plus (1 - memory) times the latest update; it begins with the first that is not
+    zero, and goes on after a cut. With memory=0 it is the latest update.
 
-    Every client takes part in every round. A client without rows, or whose update is zero, is left out of the
+    Every client takes part in every round. A client without rows, or whose Delta_k is zero, is left out of the
     cut and goes with the larger part. While a member that has rows in any phase is missing, its cluster is not
     cut. Newcomers walk down the tree of cuts, making at each a round of local work from the model that was cut.
     `Server.label` has the clusters, `Server.splits` the tree.

@@ -30,7 +30,7 @@ class Members:
     Attributes:
         member: who is in each cluster and has an update that is not zero, bool [K, N].
         awaited: whether a member is missing that has rows in some phase, bool [K].
-        norm: |Delta_k|, 0 for who is missing or made no update, float [N].
+        norm: |Delta_k|, 0 for who is missing, float [N].
         mean: |sum_c omega_k Delta_k| of each cluster, float [K].
         gamma: the relative noise that each client estimates, float [N]; None where the user gave a bound.
         early: the largest update of the first round, scalar.
@@ -48,18 +48,20 @@ class Members:
         return jnp.max(jnp.where(self.member, values[None, :], 0), axis=1)
 
 
-def averaged(recent: Array, update: Array, memory: Array) -> tuple[Array, Array]:
-    """Everyone's average update after a round [N, r], and its norm, 0 for who made none [N].
+def averaged(recent: Array, update: Array, present: Array, memory: Array) -> tuple[Array, Array]:
+    """Everyone's average update after a round [N, r], and its norm, 0 for who is missing [N].
 
     Args:
-        recent: the averages before, float [N, r]; 0 for who never made an update.
-        update: those of the round, float [N, r]; 0 for who made none, whose average stays.
-        memory: the weight of the average before, scalar.
+        recent: the averages before, float [N, r]; 0 for who never made an update that is not zero.
+        update: those of the round, float [N, r].
+        present: who answered, bool [N]; the averages of the others stay.
+        memory: the weight of the average before, scalar; none in an average that begins.
     """
-    moved, before = (jnp.any(rows != 0, axis=1) for rows in (update, recent))
-    kept = jnp.where(moved, jnp.where(before, memory, 0), 1)[:, None].astype(recent.dtype)
-    recent = kept * recent + (1 - kept) * update
-    return recent, jnp.where(moved, jnp.sqrt(jnp.sum(recent**2, axis=1)), 0)
+    begun = jnp.any(recent != 0, axis=1)
+    kept = jnp.where(present, jnp.where(begun, memory, 0), 1)[:, None].astype(recent.dtype)
+    # by where, so that a memory of 0 forgets whatever there was
+    recent = jnp.where(kept > 0, kept * recent, 0) + jnp.where(kept < 1, (1 - kept) * update, 0)
+    return recent, jnp.where(present, jnp.sqrt(jnp.sum(recent**2, axis=1)), 0)
 
 
 def gathered(

@@ -165,7 +165,7 @@ def l2gd(problem: Problem, solver: Solver, *, lam: Any = 0.1, p: Any = 0.2) -> L
     Departures:
         Gradients are of minibatches, and not all clients need to take part. The paper sends models only when a
         round together follows one alone, in p (1 - p) of all rounds; here clients report in every round, and
-        `traffic` counts that.
+        `traffic` counts that. N leaves out clients that never have rows, see above.
     """
     check_parts(problem, solver)
     if solver.kind != "sgd":

@@ -59,7 +59,11 @@ def check_held(solver: Solver, lam: Any, lipschitz: Any) -> None:
     limit, less = 2 * (1 + rho), "" if lipschitz is None else " - lipschitz"
     most = 2 / eta - steep  # within it momentum that begins anew every round settles too
     remedy = (f"a lam < {most:.4g}, or " if most > 0 else "") + f"a learning_rate < {2 / (lam + steep):.4g}"
+    bound, rate = limit / eta - steep, limit / (lam + steep)
+    must, got = f"lam must be < {limit:.4g} / eta{less} = {bound:.4g} for this solver", lam
+    if bound <= 0:  # no lambda settles
+        must, got = f"learning_rate must be < {limit:.4g} / (lam + lipschitz) = {rate:.4g}", eta
     raise ValueError(
-        f"lam must be < {limit:.4g} / eta{less} = {limit / eta - steep:.4g} for this solver, got {lam:.4g}: "
-        f"local steps would jump past the model that they are held near, farther each time; take {remedy}"
+        f"{must}, got {got:.4g}: local steps would jump past the model that they are held near, farther each "
+        f"time; take {remedy}"
     )

@@ -27,8 +27,8 @@ def learned(choice: Choice, state: State) -> dict[str, np.ndarray]:
 
     Returns:
         Of these whatever there is: "cluster" int [N], negative for a client in none; "similarity" float [N, N],
-        cosines of the updates that led to the first cut, NaN for who had no part in it; "relation" float
-        [N, N], the covariance of tasks; "mixture" float [N, M], the weights of components.
+        cosines of the updates (CFL's are averages) that led to the first cut, NaN for who had no part in it;
+        "relation" float [N, N], the covariance of tasks; "mixture" float [N, M], the weights of components.
     """
     inner = choice.options.get("of")
     if isinstance(inner, Choice):

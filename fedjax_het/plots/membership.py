@@ -60,7 +60,7 @@ def cluster_assignment(
         rounds: the number of each row of assignments, ascending [R]; by default 1, 2, ...: rounds done.
         final: where the clients are after the last round, int [N]. Clients of CFL and of its variant by a
             threshold report the cluster that they trained in, so what a round has changed shows in the next
-            one, and the last one's changes only here.
+            one, and the last one's changes only here. Who never took part stays in none.
 
     Returns:
         A matplotlib Figure. Clients that end in the same cluster are neighbours.
@@ -90,6 +90,8 @@ def cluster_assignment(
             end.shape == found.shape[1:],
             f"final must have one entry for each of {found.shape[1]} clients, got shape {end.shape}",
         )
+        # who never took part is in no cluster, whatever label it was given to begin with
+        end = np.where(np.any(found >= 0, axis=0), end, found[-1])
         found = np.concatenate([found[:-1], end[None]])
     latent = clusters_of(truth) if isinstance(truth, Federation) else truth
     latent = None if latent is None else np.asarray(latent)

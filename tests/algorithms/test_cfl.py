@@ -204,11 +204,15 @@ def test_a_gap_refuses_to_cut_off_a_single_client():
 
 
 def test_the_average_of_updates_begins_with_the_first_and_waits_for_who_is_missing():
-    before = jnp.array([[0.0, 0.0], [3.0, 0.0], [4.0, 3.0]])
-    update = jnp.array([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
-    recent, norm = averaged(before, update, jnp.float32(0.5))
-    np.testing.assert_allclose(recent, [[1, 1], [2, 1], [4, 3]])
-    np.testing.assert_allclose(norm, [2**0.5, 5**0.5, 0], rtol=1e-6)
+    before = jnp.array([[0.0, 0.0], [3.0, 0.0], [4.0, 3.0], [4.0, 3.0]])
+    update = jnp.array([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    present = jnp.array([True, True, True, False])
+    recent, norm = averaged(before, update, present, jnp.float32(0.5))
+    np.testing.assert_allclose(recent, [[1, 1], [2, 1], [2, 1.5], [4, 3]])
+    np.testing.assert_allclose(norm, [2**0.5, 5**0.5, 2.5, 0], rtol=1e-6)
+    latest, norm = averaged(before, update, present, jnp.float32(0))
+    np.testing.assert_array_equal(latest, [[1, 1], [1, 2], [0, 0], [4, 3]], "nothing is remembered")
+    np.testing.assert_allclose(norm, [2**0.5, 5**0.5, 0, 0], rtol=1e-6)
 
 
 # --- rules ----------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ def test_the_message_says_which_numbers_settle(problem, build):
     limit = r"< 2 / eta - lipschitz = 40 for .* got 45: .* a lam < 40, or a learning_rate < 0\.03636$"
     with pytest.raises(ValueError, match=limit):
         build(problem, solver, lam=45, lipschitz=10)
-    with pytest.raises(ValueError, match=r"got 1: .*; take a learning_rate < 0\.0339"):
+    limit = r"learning_rate must be < 2 / \(lam \+ lipschitz\) = 0\.0339, got 0\.04: .*; take a learning_rate <"
+    with pytest.raises(ValueError, match=limit):
         build(problem, solver, lam=1, lipschitz=58)
     limit = r"lam must be < 3 / eta = 75 for .* got 80: .* a lam < 50, or a learning_rate < 0\.025$"
     with pytest.raises(ValueError, match=limit):

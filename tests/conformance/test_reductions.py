@@ -484,7 +484,7 @@ def test_the_mixture_of_clients_stays_on_the_simplex() -> None:
 def test_splits_partition_the_clients() -> None:
     """Whatever is cut: everyone is in one cluster in use, each of which has somebody, as the tree says."""
     problem, solver = parts()
-    algorithm = fh.algorithms.cfl(problem, solver, clusters=5, eps1=1e3, eps2=0.0)
+    algorithm = fh.algorithms.cfl(problem, solver, clusters=5, eps1=1e3, eps2=0.0, gap=0)
     for state in states(algorithm, sampler=fh.sampling.everyone(), rounds=4):
         server = jax.tree.map(np.asarray, state.server)
         assert sorted(set(server.label.tolist())) == list(range(server.used))

@@ -126,7 +126,9 @@ def cfl(
             early = max(np.linalg.norm(flat(update, names)) for update in updates.values())
         for k, update in updates.items():
             latest = flat(update, names)
-            recent[k] = memory * recent[k] + (1 - memory) * latest if k in recent else latest
+            recent[k] = (
+                memory * recent[k] + (1 - memory) * latest if k in recent and recent[k].any() else latest
+            )
         for c in range(len(models)):
             members = [k for k in there if label[k] == c]
             if not members:
