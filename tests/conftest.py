@@ -40,7 +40,7 @@ BUDGET = {
     "conformance": 1800,
     "probes_checks": 200,
     "engine": 320,
-    "algorithms": 550,
+    "algorithms": 1200,
     "experiment": 620,
     "models": 180,
     "local": 120,
@@ -54,7 +54,7 @@ BUDGET = {
     "datasets": 120,
     "natural": 120,
     "adapters": 60,
-    "bench": 180,
+    "bench": 300,
 }
 """Seconds that an area (a folder of tests) may take, all processes together: twice the time on 2 cores."""
 
