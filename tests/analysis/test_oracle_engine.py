@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from reference import quadratics
 
 import fedjax_het as fh
@@ -199,3 +200,26 @@ def test_server_momentum():
 def test_an_adaptive_server_does_not_move_the_limit():
     bench = Bench("fedadam", full(), server_learning_rate=0.1, tau=0.1)
     bench.moves_to(oracles.fedavg(bench.functions, learning_rate=RATE, steps=STEPS).fixed_point)
+
+
+def test_the_probe_of_a_server_and_its_clients():
+    """All of SCAFFOLD's state, the server's variate too: more numbers, and the same path."""
+    bench = Bench("scaffold", full(), memory="control", weights="proportional")
+    state = bench.put(bench.start)
+
+    def step(held):
+        server, clients = held
+        moved = dataclasses.replace(bench.state, server=server, clients=clients)
+        after, _ = bench.round_fn(bench.algorithm, moved, bench.federation)
+        return after.server, after.clients
+
+    tangent = jax.jit(lambda held: oracles.affine_probe(step, held)[0])((state.server, state.clients))
+    flat, unravel = ravel_pytree((state.server, state.clients))
+    known = oracles.scaffold(bench.functions, learning_rate=RATE, steps=STEPS)
+    path = known.trajectory(oracles.joint(*bench.start), 20)
+    server, clients = unravel(tangent.trajectory(flat, 20)[-1])
+    close(oracles.joint(server.params["w"], clients.control["w"]), path[-1])
+    # the server's variate follows the clients' and never forgets a difference: the eigenvalue 1
+    values = np.sort(np.abs(np.linalg.eigvals(tangent.matrix)))
+    close(values[-3:], 1)
+    close(values[-4], known.rate)

@@ -162,6 +162,26 @@ BAD = {
     "weights must have shape": lambda f: oracles.quadratics(f.A, f.b, weights=[1.0]),
     "weights must be >= 0": lambda f: oracles.quadratics(f.A, f.b, weights=[1, -1, 1, 1]),
     "weights must have a sum > 0": lambda f: oracles.quadratics(f.A, f.b, weights=np.zeros(4)),
+    "lam must be > 0": lambda f: oracles.pfedme(f, lam=0, learning_rate=0.1, steps=1),
+    "personal_learning_rate and inner_steps must be given together": lambda f: oracles.pfedme(
+        f, lam=1, learning_rate=0.1, steps=1, inner_steps=3
+    ),
+    "alpha must be >= 0": lambda f: oracles.perfedavg(f, alpha=-1, learning_rate=0.1, steps=1),
+    "variant must be one of": lambda f: oracles.perfedavg(
+        f, alpha=0.1, learning_rate=0.1, steps=1, variant="second"
+    ),
+    "alpha must be <= 1": lambda f: oracles.apfl(f, alpha=1.5, learning_rate=0.1, steps=1),
+    "lam must be >= 0": lambda f: oracles.ditto(f, lam=-1, learning_rate=0.1, steps=1),
+    "p must be < 1": lambda f: oracles.l2gd(f, lam=1, p=1.0, learning_rate=0.1, steps=1),
+    "personal must be different coordinates below 3": lambda f: oracles.partial(
+        f, personal=[1, 3], learning_rate=0.1, steps=1
+    ),
+    "personal must leave a coordinate": lambda f: oracles.partial(
+        f, personal=[0, 1, 2], own_steps=1, learning_rate=0.1, steps=1
+    ),
+    "own_steps must be given": lambda f: oracles.partial(
+        f, personal=[0], own_learning_rate=0.1, learning_rate=0.1, steps=1
+    ),
     "federation must hold quadratics": lambda f: oracles.quadratics_of(
         fh.from_index_lists(
             fh.pool(np.zeros((2, 2)), np.array([0, 1]), num_classes=2), None, [[0], [1]], test=0.0

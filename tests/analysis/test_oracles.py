@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference import quadratics
 
-from fedjax_het.analysis import oracles
+from fedjax_het.analysis import constants, oracles
 
 WEIGHTS = np.array([1.0, 2.0, 3.0, 6.0])
 
@@ -75,9 +75,9 @@ PRINTED = {
         0.61982911975592,
     ),
     "pfedme": (
-        lambda f: oracles.fedavg(oracles.envelope(f, 2), learning_rate=0.1, steps=3),
+        lambda f: oracles.pfedme(f, lam=2, learning_rate=0.1, steps=3),
         (1.67281481481481, -0.6322962962963),
-        (0.27380661446026, 0.63597782315131),
+        (0.27380661446026, 0.63597782315132),
         0.79677536358367,
     ),
     "scaffold I": (
@@ -116,6 +116,14 @@ def test_printed_numbers(name):
     close(path[-1], point, 1e-10)
     errors = np.linalg.norm(path - np.asarray(point), axis=1)
     assert 0.01 < errors[20] / (rate**20 * errors[0]) < 10
+
+
+def test_printed_constants():
+    """Gamma, zeta_*^2 and delta of the same functions."""
+    known = constants.of_quadratics(two(), np.array([2.0, -1.0]))
+    close(known.gamma_gap.value, 0.32581967213115, 1e-13)
+    close(known.zeta_star_sq.value, 1.42622950819672, 1e-13)
+    close(known.delta.value, 1.727081728299, 1e-12)
 
 
 def test_local_steps_of_unlike_curvatures_end_elsewhere():

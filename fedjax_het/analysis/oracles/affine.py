@@ -82,6 +82,21 @@ def affine_probe(step: Callable[[PyTree], PyTree], state: PyTree) -> tuple[Affin
         def step(server):
             return round_fn(algorithm, dataclasses.replace(state, server=server), federation)[0].server
 
+    Where clients keep something too, as in SCAFFOLD, FedDyn or Ditto, the state is the pair:
+
+        def step(held):
+            server, clients = held
+            moved = dataclasses.replace(state, server=server, clients=clients)
+            after, _ = round_fn(algorithm, moved, federation)
+            return after.server, after.clients
+
+        tangent, unravel = affine_probe(step, (state.server, state.clients))
+
+    What a round only copies has the eigenvalue 1: a control variate of the server that is the mean of the
+    clients', or the state of absent clients. Then `fixed_point` is not for asking; leave such a part out of the
+    state and compute it in the step, or follow `tangent.trajectory`. A round that draws is probed with its key
+    held: that is one outcome's map.
+
     Args:
         step: state -> state, of the same structure and shapes.
         state: where to probe; a pytree of float arrays.

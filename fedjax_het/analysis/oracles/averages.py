@@ -19,7 +19,7 @@ from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import known, number, require, short
 from fedjax_het.typing import Array
 
-__all__ = ["EFFECTIVE_STEPS", "fedavg", "fednova", "fedprox", "proximal", "shares"]
+__all__ = ["EFFECTIVE_STEPS", "fedavg", "fednova", "fedprox", "filtered", "proximal", "shares"]
 
 EFFECTIVE_STEPS = ("norm", "steps")
 """tau_eff is the mean of ||a_k||_1, or of tau_k."""
@@ -49,7 +49,8 @@ def shares(functions: Quadratics, present: Any) -> tuple[Array, Array]:
     return weight / jnp.where(total > 0, total, 1), here
 
 
-def _filtered(functions: Quadratics, filters: Array, omega: Array, server_learning_rate: Any) -> Affine:
+def filtered(functions: Quadratics, filters: Array, omega: Array, server_learning_rate: Any) -> Affine:
+    """w <- w - eta_g sum_k omega_k S_k (A_k w - b_k), for S_k [N, d, d] and omega of `shares`."""
     rate = number("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean as it is")
     filters = jnp.where((omega > 0)[:, None, None], filters, 0)  # who is absent may well diverge
     pull = jnp.einsum("n,nij,njl->il", omega, filters, functions.A, precision="highest")
@@ -90,7 +91,7 @@ def fedavg(
     omega, _ = shares(functions, present)
     done = work(functions.count, learning_rate, steps)
     filters = spectral(functions.A, lambda values: local_filter(values, done))
-    return _filtered(functions, filters, omega, server_learning_rate)
+    return filtered(functions, filters, omega, server_learning_rate)
 
 
 def fedprox(
@@ -126,7 +127,7 @@ def fedprox(
     """
     omega, _ = shares(functions, present)
     filters = proximal(functions, mu, learning_rate, steps)
-    return _filtered(functions, filters, omega, server_learning_rate)
+    return filtered(functions, filters, omega, server_learning_rate)
 
 
 def fednova(
@@ -177,7 +178,7 @@ def fednova(
     counted = length if effective_steps == "norm" else done.step_sum / done.rates[0]
     scale = jnp.sum(omega * counted) / jnp.where(moved, length, 1)
     filters = spectral(functions.A, lambda values: local_filter(values, done))
-    return _filtered(functions, scale[:, None, None] * filters, omega, server_learning_rate)
+    return filtered(functions, scale[:, None, None] * filters, omega, server_learning_rate)
 
 
 def proximal(functions: Quadratics, mu: Any, learning_rate: Any, steps: Any, name: str = "mu") -> Array:

@@ -16,7 +16,17 @@ from jax.core import Tracer
 from fedjax_het.check import known, number, require, short, whole
 from fedjax_het.typing import Array
 
-__all__ = ["PROX", "Work", "constant_work", "local_filter", "norm", "spectral", "times", "work"]
+__all__ = [
+    "PROX",
+    "Work",
+    "constant_work",
+    "local_filter",
+    "norm",
+    "preconditioned",
+    "spectral",
+    "times",
+    "work",
+]
 
 PROX = ("outside", "inside")
 """Where the proximal term goes.
@@ -154,6 +164,22 @@ def local_filter(spectrum: Array, done: Work) -> Array:
 
     zero = jnp.zeros_like(spectrum)
     return jax.lax.fori_loop(0, jnp.max(done.steps), step, (zero, zero))[0]
+
+
+def preconditioned(spectrum: Array, pull: Array, done: Work) -> Array:
+    """S of local steps along P(A_k) grad F_k(y), at the eigenvalues a of the A_k.
+
+    They are plain steps on a function of curvature a P(a): S(a) = P(a) S'(a P(a)), S' that of plain steps.
+
+    Args:
+        spectrum: a, float [N, d].
+        pull: P(a), float [N, d].
+        done: what the clients do; its proximal term is not P's business, and is 0.
+
+    Returns:
+        Float [N, d].
+    """
+    return pull * local_filter(spectrum * pull, done)
 
 
 def norm(done: Work) -> Array:

@@ -1,8 +1,9 @@
-"""Joint: the state of the methods with memory, whose limit is the optimum itself.
+"""Joint: the state of the methods in which clients keep something beside a common point.
 
-It is the pair of a point [d] and a control for each client [N, d], which maps take flattened: `joint` and
-`split` go there and back. The server's own variable (SCAFFOLD's c, FedDyn's h) is sum_k p_k control_k after
-every round, and needs no place.
+It is the pair of a point [d] and what each client keeps [N, d], which maps take flattened: `joint` and `split`
+go there and back. A client keeps a control (SCAFFOLD, FedDyn), and then the limit is the optimum itself; or a
+model of its own (Ditto, APFL). The server's own variable (SCAFFOLD's c, FedDyn's h) is sum_k p_k control_k
+after every round, and needs no place.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ __all__ = ["Joint", "blank", "joint", "split"]
 
 
 class Joint(NamedTuple):
-    """The state of a method with memory.
+    """The state of a method in which clients keep something.
 
     Attributes:
         point: the model that clients start from, float [d].
-        control: SCAFFOLD's c_k, FedDyn's lambda_k: each client's estimate of its own gradient, float [N, d].
+        control: SCAFFOLD's c_k, FedDyn's lambda_k: each client's estimate of its own gradient; or a client's
+            own model, Ditto's and APFL's v_k; float [N, d].
     """
 
     point: Array
