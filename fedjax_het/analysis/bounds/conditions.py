@@ -1,0 +1,165 @@
+"""Conditions of theorems: each returns what it finds violated, by name, with the nearest legal value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fedjax_het.analysis.constants import Constants
+from fedjax_het.check import require
+
+__all__ = [
+    "at_least",
+    "at_most",
+    "constant_step",
+    "divisible",
+    "finite",
+    "identical",
+    "noiseless",
+    "read",
+    "strongly_convex",
+    "uniform",
+]
+
+ROUNDING = 1e-6
+"""Relative: a step size may be a number of single precision."""
+
+HOW = {
+    "p": "the clients' shares, such as n_k / n",
+    "L": "exact for quadratics and for linear models; for a network there is only the largest curvature that "
+    "was met",
+    "mu": "a network has none, since its loss is not convex; quadratics have the least eigenvalue, a linear "
+    "model with l2 has the l2 coefficient, and bounds of convex functions take 0",
+    "zeta_star_sq": "sum p_k |grad F_k|^2 at the optimum of F, which must be found first",
+    "zeta_bar_sq": "a supremum over all points: give the largest value met, as trajectory_max",
+    "gamma_gap": "F* - sum p_k F_k*, from the minima of F and of each F_k",
+    "sigma_sq": "the variances of the clients' stochastic gradients; 0 for each with full batches",
+    "sigma_star_sq": "the variances of the clients' stochastic gradients at the optimum",
+    "li_G_sq": "the largest mean squared stochastic gradient on the local iterates of the run to be bounded",
+    "delta": "the largest distance of a client's Hessian from the mean one",
+    "distance_sq": "|w_0 - w*|^2, which needs the optimum",
+    "gap": "F(w_0) - F*, which needs the minimum or a lower bound of it",
+    "dissimilarity_G_sq": "with dissimilarity_B_sq = 2, twice zeta_star_sq is right for convex functions",
+    "dissimilarity_B_sq": "2 for convex functions, with dissimilarity_G_sq = 2 zeta_star_sq",
+    "ratio_B_sq": "sum p_k |grad F_k|^2 / |grad F|^2 at the point, or its largest value on the run",
+    "lower_curvature": "0 for convex functions, else minus the least eigenvalue of a client's Hessian",
+    "coordinate_G": "the largest coordinate of any stochastic gradient on the run",
+    "dimension": "the number of parameters",
+}
+"""How to come by a constant."""
+
+
+def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
+    """Values of some constants, and their provenance.
+
+    Args:
+        constants: where from.
+        names: which.
+
+    Returns:
+        (values, provenance): floats, arrays [N] for those that each client has; name -> provenance.
+
+    Raises:
+        TypeError: not `Constants`, or tracers: bounds are computed on the host.
+        ValueError: one that is not known.
+    """
+    if not isinstance(constants, Constants):
+        raise TypeError(
+            f"constants must be Constants, got {type(constants).__name__}: see fedjax_het.analysis.constants"
+        )
+    values, provenance = [], {}
+    for name in names:
+        kept = getattr(constants, name)
+        require(kept is not None, f"{name} must be known, got None: {HOW[name]}")
+        array = np.asarray(kept.value, np.float64)
+        values.append(array if array.ndim else float(array))
+        provenance[name] = kept.provenance
+    return values, provenance
+
+
+def at_most(name: str, what: str, value: Any, limit: float, words: str) -> list[str]:
+    """`name: what must be <= words = limit`, of the largest of `value`."""
+    top = float(np.max(value))
+    if top <= limit * (1 + ROUNDING):
+        return []
+    return [f"{name}: {what} must be <= {words} = {limit:.6g}, got {top:.6g}: the nearest legal is {limit:.6g}"]
+
+
+def at_least(name: str, what: str, value: float, limit: float, words: str) -> list[str]:
+    """`name: what must be >= words = limit`."""
+    if value >= limit * (1 - ROUNDING):
+        return []
+    return [
+        f"{name}: {what} must be >= {words} = {limit:.6g}, got {value:.6g}: the nearest legal is {limit:.6g}"
+    ]
+
+
+def constant_step(rates: np.ndarray) -> list[str]:
+    """One step size throughout."""
+    if rates.max() - rates.min() <= ROUNDING * rates.max():
+        return []
+    return [
+        f"constant step: the step size must not change, got {rates.min():.6g} to {rates.max():.6g}: the "
+        f"nearest legal is {rates.mean():.6g} throughout"
+    ]
+
+
+def strongly_convex(mu: float) -> list[str]:
+    """mu > 0."""
+    if mu > 0:
+        return []
+    return [
+        "strong convexity: mu must be > 0, got 0: the nearest legal is any above 0, such as an l2 coefficient; "
+        "there are bounds of convex functions too"
+    ]
+
+
+def divisible(horizon: int, local_steps: int) -> list[str]:
+    """T mod E = 0."""
+    if horizon % local_steps == 0:
+        return []
+    near = max(1, round(horizon / local_steps)) * local_steps
+    return [
+        f"whole rounds: horizon must be a multiple of local_steps = {local_steps}, got {horizon}: the nearest "
+        f"legal is {near}"
+    ]
+
+
+def uniform(p: np.ndarray) -> list[str]:
+    """p_k = 1/N."""
+    even = 1 / len(p)
+    if np.abs(p - even).max() <= ROUNDING * even:
+        return []
+    return [
+        f"equal weights: p must be 1/N for each client, got {p.min():.6g} to {p.max():.6g}: the nearest legal "
+        f"is {even:.6g}"
+    ]
+
+
+def noiseless(sigma_sq: np.ndarray) -> list[str]:
+    """sigma_k = 0."""
+    if sigma_sq.max() == 0:
+        return []
+    return [
+        f"full batches: sigma_sq must be 0, got up to {sigma_sq.max():.6g}: the nearest legal is 0, with whole "
+        "data sets as batches"
+    ]
+
+
+def identical(name: str, value: float, scale: float) -> list[str]:
+    """zeta_*^2 or delta that must be 0 up to rounding: local minima, or curvatures, agree."""
+    if value <= 1e-12 * scale:
+        return []
+    agree = {"zeta_star_sq": "equal optima", "delta": "equal curvatures"}[name]
+    return [f"{agree}: {name} must be 0, got {value:.6g}: the nearest legal is 0, clients that agree"]
+
+
+def finite(name: str, value: float) -> list[str]:
+    """A supremum that must exist."""
+    if np.isfinite(value):
+        return []
+    return [
+        f"finite {name}: {name} must be finite, got inf: the nearest legal is the largest value met on a run, "
+        "as trajectory_max"
+    ]
