@@ -1,4 +1,4 @@
-"""The command line: run, compare, resume, describe, kinds, methods."""
+"""The command line: run, compare, resume, describe, kinds, methods, theory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fedjax_het import command_lists, command_theory
 
 if TYPE_CHECKING:
     from fedjax_het.experiment import Comparison, Config
@@ -113,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         "methods", "What there is to run. Or, of one method, its options.", "fedjax-het methods fedprox"
     )
     table.add_argument("name", nargs="?", help="one method")
+    text = "Experiments on theory: numbers, claims and a picture. Without a name they are listed."
+    command_theory.add(command("theory", text, "fedjax-het theory local-steps steps=[1,5,50] --out seen"))
     return parser
 
 
@@ -261,22 +265,6 @@ def _describe(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(arguments: argparse.Namespace) -> int:
-    """kinds and methods."""
-    from fedjax_het.experiment import kinds, methods
-
-    tables = arguments.command == "methods"
-    facts, table = (methods.about, methods.table) if tables else (kinds.kinds, kinds.table)
-    if arguments.json:
-        print(json.dumps(facts(arguments.name), indent=2))
-        return 0
-    from rich.console import Console
-
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    console.print(table(arguments.name), highlight=False)
-    return 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -287,7 +275,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 for bad input or a run that failed; 130 after Ctrl-C.
     """
     arguments = parse(argv)
-    commands = {"describe": _describe, "kinds": _listed, "methods": _listed}
+    commands = {
+        "describe": _describe,
+        "kinds": command_lists.listed,
+        "methods": command_lists.listed,
+        "theory": command_theory.theory,
+    }
     try:
         return commands.get(arguments.command, _work)(arguments)
     except KeyboardInterrupt:

@@ -177,7 +177,7 @@ def test_a_folder_of_something_else_is_refused(capsys, tmp_path):
     assert "without config.toml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "describe", "kinds", "methods", "resume"])
+@pytest.mark.parametrize("command", ["run", "compare", "describe", "kinds", "methods", "resume", "theory"])
 def test_help_teaches(command):
     done = subprocess.run(
         [sys.executable, "-m", "fedjax_het", command, "--help"], capture_output=True, text=True, check=True

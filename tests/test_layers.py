@@ -16,8 +16,9 @@ LAYERS = (
     "datasets heterogeneity models local metrics weighting",
     "algorithms engine analysis",
     "plots",
-    "experiment",
+    "experiment theory",
     "advisor",
+    "command_lists command_theory",
     "cli",
     "__main__",
 )

@@ -1,5 +1,7 @@
 """Pictures: functions that take Histories, federations or arrays and return a matplotlib Figure."""
 
+from fedjax_het.plots.bounds import bounds_by_step
+from fedjax_het.plots.client_drift import drift_by_layer, drift_by_step
 from fedjax_het.plots.clients import client_distribution, client_gain
 from fedjax_het.plots.curves import (
     dissimilarity_by_round,
@@ -23,13 +25,16 @@ from fedjax_het.plots.style import save, styled
 from fedjax_het.plots.vocabulary import token_distribution
 
 __all__ = [
+    "bounds_by_step",
     "client_distribution",
     "client_gain",
     "client_map",
     "client_sizes",
     "cluster_assignment",
     "dissimilarity_by_round",
+    "drift_by_layer",
     "drift_by_round",
+    "drift_by_step",
     "gain_by_size",
     "label_counts",
     "label_distribution",
