@@ -117,7 +117,7 @@ def test_the_screen_for_the_command_line_is_understood(tmp_path, capsys):
     (tmp_path / "exp.toml").write_text(_blocks("toml")[0])
     config = fedjax_het.experiment.Config.load(tmp_path / "exp.toml")
     assert config.methods["strong"].algorithm.name == "fedprox" and config.clients.options["clients"] == 100
-    lines = [line.split("#")[0].split() for line in _blocks("sh")[2].splitlines()]
+    lines = [line.split("#")[0].split() for line in _blocks("sh")[3].splitlines()]
     assert len(lines) == 13
     for command, *words in (line[1:] for line in lines):
         arguments = cli.parse([command, *words])
