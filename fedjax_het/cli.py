@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.add_argument("name", nargs="?", help="one method")
     text = "Experiments on theory: numbers, claims and a picture. Without a name they are listed."
-    command_theory.add(command("theory", text, "fedjax-het theory local-steps steps=[1,5,50] --out seen"))
+    command_theory.add(command("theory", text, "fedjax-het theory floor --out seen"))
     return parser
 
 

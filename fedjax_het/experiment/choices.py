@@ -14,7 +14,14 @@ from fedjax_het import datasets, metrics, weighting
 from fedjax_het.algorithm import Algorithm, Weighting
 from fedjax_het.algorithms import ALGORITHMS, fedavg, task_covariance
 from fedjax_het.algorithms.adaptive_prox import AdaptiveMu, adaptive_mu
-from fedjax_het.analysis import gradient_dissimilarity, inexactness
+from fedjax_het.analysis import (
+    client_drift,
+    gradient_dissimilarity,
+    gradient_noise,
+    inexactness,
+    layer_drift,
+    update_cosines,
+)
 from fedjax_het.engine import executors, sampling
 from fedjax_het.experiment.options import Factory, Relation, factory, step_rule
 from fedjax_het.federation import Federation
@@ -248,6 +255,10 @@ CHOICES: dict[str, dict[str, Factory]] = {
     "measure": {
         "dissimilarity": factory(gradient_dissimilarity),
         "inexactness": factory(inexactness),
+        "drift": factory(client_drift),
+        "layer_drift": factory(layer_drift),
+        "noise": factory(gradient_noise),
+        "cosines": factory(update_cosines),
     },
     "metric": {
         "balanced_accuracy": factory(metrics.balanced_accuracy),

@@ -32,9 +32,9 @@ def draw(result: Comparison, federation: Federation, folder: Path) -> list[Path]
 
     Returns:
         The files written: {metric}_by_round, loss_by_round, {metric}_by_bytes, {metric}_by_seconds, clients,
-        gain_over_fedavg, gain_over_local_only, gain_by_size, dissimilarity, label_distribution, client_sizes;
-        and of what a method learned under its first seed clusters_METHOD, similarity_METHOD, tasks_METHOD,
-        mixture_METHOD.
+        gain_over_fedavg, gain_over_local_only, gain_by_size, dissimilarity, drift, label_distribution,
+        client_sizes; and of what a method learned under its first seed clusters_METHOD, similarity_METHOD,
+        tasks_METHOD, mixture_METHOD.
     """
     histories, metric = result.histories, result.metric
     some = next(iter(histories.values()))
@@ -64,6 +64,8 @@ def draw(result: Comparison, federation: Federation, folder: Path) -> list[Path]
         pictures |= _learned(line, federation)
     if "measure/dissimilarity/G2" in some:
         pictures["dissimilarity"] = lambda: plots.dissimilarity_by_round(histories)
+    if "measure/drift/drift" in some:
+        pictures["drift"] = lambda: plots.drift_by_round(histories)
     if federation.spec.pool.task == "classification":
         pictures["label_distribution"] = lambda: plots.label_distribution(federation)
     pictures["client_sizes"] = lambda: plots.client_sizes(federation)

@@ -175,7 +175,7 @@ def drift_by_round(histories: History | Mapping[str, History], *, smooth: int | 
     require(
         any(y is not None for y in found.values()),
         f"histories must hold info/drift or measure/NAME/drift, got neither in {', '.join(histories)}: pass to "
-        "simulate measures={'drift': MEASURE}, a measure whose finish returns {'drift': scalar}",
+        "simulate measures={'drift': fh.analysis.client_drift()}",
     )
     metric = Metric("drift of local models", "drift (unit of the parameters)", False, True)
     return _rounds(histories, found, metric, smooth)

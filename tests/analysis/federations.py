@@ -168,6 +168,18 @@ class Parts:
         return jnp.concatenate([state.server.params["u"], state.clients.params["v"].ravel()])
 
 
+class Heads:
+    """(u, v_t) of two leaves, v_t one a task."""
+
+    def put(self, state, z):
+        heads = {**state.server.heads, "v": z[2:].reshape(-1, 1)}
+        trunk = dataclasses.replace(state.server.trunk, params={**state.server.trunk.params, "u": z[:2]})
+        return dataclasses.replace(state, server=dataclasses.replace(state.server, trunk=trunk, heads=heads))
+
+    def take(self, state):
+        return jnp.concatenate([state.server.trunk.params["u"], state.server.heads["v"].ravel()])
+
+
 class Alone:
     """v_k, and no server."""
 

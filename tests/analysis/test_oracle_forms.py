@@ -124,6 +124,21 @@ def test_shared_coordinates_end_at_the_joint_minimum():
         assert np.linalg.norm(moved - joint) > 1e-4
 
 
+def test_tasks_are_between_one_model_for_all_and_one_head_each():
+    f, order = many(), [0, 2, 1]
+    one = oracles.hard_sharing(f, personal=[1], tasks=[0] * N, **LOCAL)
+    average = oracles.fedavg(f, **LOCAL)
+    same(one, oracles.Affine(average.matrix[np.ix_(order, order)], average.offset[jnp.array(order)]))
+    each = oracles.hard_sharing(f, personal=[1], tasks=range(N), server_learning_rate=0.7, **LOCAL)
+    same(each, oracles.partial(f, personal=[1], server_learning_rate=0.7, **LOCAL))
+    # who is alone in its task and absent leaves its head as it was; the others' is the mean of who came
+    here, state = np.array([True, False, True, True]), np.random.default_rng(0).normal(size=4)
+    some = oracles.hard_sharing(f, personal=[1], tasks=[0, 1, 0, 0], present=here, **LOCAL)(state)
+    close(some[3], state[3], 0)
+    left = oracles.quadratics(f.A[here], b=f.b[here], weights=np.asarray(f.p)[here])
+    close(some[:3], oracles.fedavg(left, **LOCAL)(state[jnp.array([0, 2, 1])])[jnp.array(order)])
+
+
 def test_who_is_absent_stays():
     """And the others' round is what it would be without them, where all is relative to those present."""
     f, here = many(), np.array([True, False, True, True])
@@ -165,6 +180,7 @@ def test_single_precision():
             "apfl": oracles.apfl(f, alpha=0.4, **LOCAL),
             "l2gd": oracles.l2gd(f, lam=0.8, p=0.4, **LOCAL).mean,
             "partial": oracles.partial(f, personal=[1], own_steps=2, **LOCAL),
+            "hard sharing": oracles.hard_sharing(f, personal=[1], tasks=(0, 0, 1, 1), **LOCAL),
         }
 
     double = maps(many())

@@ -182,6 +182,9 @@ BAD = {
     "own_steps must be given": lambda f: oracles.partial(
         f, personal=[0], own_learning_rate=0.1, learning_rate=0.1, steps=1
     ),
+    "tasks must be one number for each of 4": lambda f: oracles.hard_sharing(
+        f, personal=[0], tasks=[0, 1], learning_rate=0.1, steps=1
+    ),
     "federation must hold quadratics": lambda f: oracles.quadratics_of(
         fh.from_index_lists(
             fh.pool(np.zeros((2, 2)), np.array([0, 1]), num_classes=2), None, [[0], [1]], test=0.0

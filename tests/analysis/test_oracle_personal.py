@@ -13,6 +13,7 @@ from federations import (
     Apfl,
     Case,
     Ditto,
+    Heads,
     Models,
     N,
     Parts,
@@ -77,6 +78,14 @@ CASES = {
         {"personal": V, "head_epochs": 2},
         Parts(),
         lambda f: oracles.partial(f, personal=[1], own_steps=2 * np.asarray(SIZES), **UNEQUAL),
+        two=True,
+    ),
+    "hard sharing": lambda: Case(
+        "fedmtl",
+        one_by_one(),
+        {"personal": V, "tasks": (0, 1, 0, 1)},
+        Heads(),
+        lambda f: oracles.hard_sharing(f, personal=[1], tasks=(0, 1, 0, 1), **UNEQUAL),
         two=True,
     ),
     "local_only": lambda: Case(

@@ -119,6 +119,7 @@ def test_a_method_may_have_local_work_of_its_own() -> None:
         ["algorithm={name=mocha,prior={name=clustered,labels=[0,0,0,1,1,1],ridge=0.5}}"],
         ["algorithm={name=mocha,prior={name=mean_regularised,tasks=6,ridge=0.5}}"],
         ["measures=[inexactness]"],
+        ["measures=[drift,layer_drift,noise,cosines]"],
         ["clients={name=iid,clients=6}"],
         ["measures=[dissimilarity]", "evaluation.metrics=[auc,balanced_accuracy]"],
     ],

@@ -29,7 +29,8 @@ SMALL = ["clients.clients=4", "sampling.size=2", "rounds=4", "every=2", "seeds=[
 
 
 def config(*more):
-    return Config.load(None, [*SMALL, 'compare=["fedavg", "local_only"]', *more])
+    both = ['compare=["fedavg", "local_only"]', "measures=[dissimilarity,drift]"]
+    return Config.load(None, [*SMALL, *both, *more])
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,8 @@ def test_everything_is_beside_the_pictures(done):
         "accuracy_by_seconds",
         "own_accuracy_by_round",
         "loss_by_round",
+        "dissimilarity",
+        "drift",
         "clients",
         "gain_by_size",
         "gain_over_fedavg",

@@ -20,6 +20,7 @@ from fedjax_het.analysis.oracles.beside import apfl, ditto
 from fedjax_het.analysis.oracles.bias import drift_bias, prox_bias
 from fedjax_het.analysis.oracles.feddyn import douglas_rachford, feddyn
 from fedjax_het.analysis.oracles.functions import Quadratics, envelope, quadratics, quadratics_of
+from fedjax_het.analysis.oracles.hard_sharing import hard_sharing
 from fedjax_het.analysis.oracles.joint import Joint, joint, split
 from fedjax_het.analysis.oracles.moments import Moments, RandomAffine, moments
 from fedjax_het.analysis.oracles.momentum import server_momentum
@@ -52,6 +53,7 @@ __all__ = [
     "fednova",
     "fedprox",
     "gradient_noise",
+    "hard_sharing",
     "inexactness",
     "joint",
     "l2gd",
