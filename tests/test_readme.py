@@ -1,5 +1,6 @@
 """What the README says is true: its code runs as it stands, its commands are the ones that are checked."""
 
+import inspect
 import pathlib
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 import fedjax_het as fh
 import fedjax_het.experiment
+import fedjax_het.theory
 from fedjax_het import cli
 from fedjax_het.engine.rounds import draw
 
@@ -125,6 +127,26 @@ def test_the_screen_for_the_command_line_is_understood(tmp_path, capsys):
             files = {"exp.toml": tmp_path / "exp.toml", "runs/mine/config.toml": tmp_path / "exp.toml"}
             arguments.words = [str(files.get(word, word)) for word in arguments.words]
             assert cli.configuration(arguments).rounds >= 100
+
+
+def test_theory_runs_as_it_stands(quick_start, tmp_path, capsys):
+    table = README.split("## Theory that runs")[1].split("\n## ")[0]
+    named = re.findall(r"^\| (`.*?`) \|", table, flags=re.MULTILINE)
+    assert set(re.findall(r"`(.*?)`", " ".join(named))) == set(fh.theory.EXPERIMENTS)
+    (block,) = [block for block in _blocks("sh") if "fedjax-het theory" in block]
+    for line in block.splitlines():
+        _, *words = line.split("#")[0].split()
+        given = cli.parse(words)
+        known = inspect.signature(fh.theory.EXPERIMENTS[given.name].function).parameters if given.name else ()
+        assert given.command == "theory" and {word.split("=")[0] for word in given.words} <= set(known)
+    assert cli.main(["theory"]) == 0 and "best-steps" in capsys.readouterr().out
+    assert cli.main(["theory", "floor", "points=3", "--out", str(tmp_path / "seen")]) == 0
+    assert "holds: " in capsys.readouterr().out and (tmp_path / "seen" / "floor.png").exists()
+    namespace = dict(quick_start[0])
+    exec(_python("constants.of_quadratics"), namespace)
+    out = capsys.readouterr().out
+    assert 0 < namespace["error"][-1] < namespace["bound"].values[-1] < namespace["bound"].values[0]
+    assert "the step size must be <= 1 / (4 L E)" in out
 
 
 def test_the_sixth_algorithm_is_one_file_and_one_line(tmp_path):
