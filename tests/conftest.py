@@ -47,7 +47,7 @@ BUDGET = {
     "(top)": 220,
     "plots": 100,
     "metrics": 60,
-    "analysis": 400,
+    "analysis": 520,
     "theory": 160,
     "heterogeneity": 500,
     "sampling": 120,
