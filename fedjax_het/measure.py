@@ -1,7 +1,12 @@
 """Measure: a question put to every client, with the shape of an algorithm.
 
 A measure streams through the same map-and-sum as training: a contribution per client, then a finish. It may
-carry values from one round to the next (a reference gradient that keeps digits, say).
+carry values from one round to the next. One that sums differences from a reference, which keeps digits, may
+have one more method:
+
+    begin(carry, algorithm, server, client) -> what the round's clients and `finish` see in place of the carry
+
+with `client` the one of most weight in the cohort. It is asked once a round, before the others.
 """
 
 from __future__ import annotations

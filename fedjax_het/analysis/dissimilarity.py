@@ -28,43 +28,43 @@ class GradientDissimilarity:
     """See `gradient_dissimilarity`."""
 
     model: Model | None = None
-    reference: Params | None = None
     place: str = static(default="server")
     over: str = static(default="cohort")
 
     def init(self, algorithm: Any, server: PyTree) -> PyTree:
-        """The reference s before the first round: the one given, or zero."""
-        if self.reference is not None:
-            return self.reference
-        model = self.model
-        if model is None:
-            model = jax.eval_shape(algorithm.problem.init, jax.random.key(0))
-        return tree.zeros_like(model.params)
+        """Nothing to remember."""
+        return ()
+
+    def begin(self, carry: PyTree, algorithm: Any, server: PyTree, client: Client) -> PyTree:
+        """The reference s: this client's gradient; zero if it is not finite, so that nobody else is harmed."""
+        grads = self._gradient(algorithm, server, client)
+        return tree.where(tree.all_finite(grads), grads, tree.zeros_like(grads))
+
+    def _gradient(self, algorithm: Any, server: PyTree, client: Client) -> Params:
+        point = looked_at(self.place, self.model, algorithm, server, client)
+        f = objective(algorithm.problem, train=False)
+        return full_gradient(f, point, client.data, client.key)[0]
 
     def client(
         self, carry: PyTree, algorithm: Any, server: PyTree, client: Client, report: Report | None
     ) -> tuple[PyTree, PyTree]:
         """Total: p, p (g - s), p |g - s|^2; p is n_k if all clients are meant. Each: nothing."""
-        point = looked_at(self.place, self.model, algorithm, server, client)
-        f = objective(algorithm.problem, train=False)
-        grads, _ = full_gradient(f, point, client.data, client.key)
-        apart = tree.subtract(grads, carry)
+        apart = tree.subtract(self._gradient(algorithm, server, client), carry)
         weight = client.weight if self.over == "cohort" else client.data.size.astype(client.weight.dtype)
         return (weight, tree.scale(weight, apart), weight * tree.sum_of_squares(apart)), ()
 
     def finish(
         self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
     ) -> tuple[dict[str, Array], PyTree]:
-        """G^2, |mean gradient|^2 and B^2; the mean gradient is the next reference."""
+        """G^2, |mean gradient|^2 and B^2."""
         weight, apart, squares = total
         shift = tree.divide(apart, weight)
         spread = tree.divide(squares, weight) - tree.sum_of_squares(shift)
-        mean = tree.add(carry, shift)
-        norm = tree.sum_of_squares(mean)
+        norm = tree.sum_of_squares(tree.add(carry, shift))
         if self.over == "clients":
             spread, norm = _of_everyone(spread, norm, weight, cohort)
         values = {"G2": spread, "mean_gradient_squared": norm, "B2": one_plus_ratio(spread, norm)}
-        return values, tree.where(weight > 0, mean, carry)
+        return values, ()
 
 
 def _of_everyone(spread: Array, norm: Array, rows: Array, cohort: Cohort) -> tuple[Array, Array]:
@@ -80,14 +80,13 @@ def _of_everyone(spread: Array, norm: Array, rows: Array, cohort: Cohort) -> tup
     return two * held**2 * spread, one * held * (norm + spread) - two * held**2 * spread
 
 
-def gradient_dissimilarity(
-    *, at: str | Model = "server", over: str = "cohort", reference: Any = None
-) -> GradientDissimilarity:
+def gradient_dissimilarity(*, at: str | Model = "server", over: str = "cohort") -> GradientDissimilarity:
     """G^2(w) = sum_k p_k |g_k - gbar|^2 over the cohort, with B^2(w) = 1 + G^2 / |gbar|^2.
 
     g_k is the gradient of F_k over all of a client's training rows, the model as in prediction. The sums run
-    over g - s, with s the last round's mean gradient, since sum p |g|^2 - |gbar|^2 loses its digits near IID
-    data. One pass over the rows of the clients asked.
+    over g - s, with s the gradient of the cohort's heaviest client, since sum p |g|^2 - |gbar|^2 loses its
+    digits near IID data: |gbar - s|^2 is of the order of G^2, at most (1/p_s - 1) G^2, however long gbar is.
+    One pass over the rows of the clients asked, and one more over those of that client.
 
     Over "clients" the values estimate those of all N clients with p_k = n_k / n. Let S be m of the N clients,
     drawn uniformly without replacement, P = sum_S p_k, and G_S^2 and gbar_S those of S with shares p_k / P. A
@@ -107,8 +106,6 @@ def gradient_dissimilarity(
             the members of its cluster, put a survey to their ids.
         over: "cohort": the clients asked, p their weights in the round, scaled to sum to 1. "clients": see
             above.
-        reference: s before the first round, params of the model; zero if None. A survey has no last round:
-            near IID data in single precision give it a mean gradient, exact or not.
 
     Returns:
         A `Measure` with values "G2" and "mean_gradient_squared" (loss^2 / parameter^2) and "B2"; scalars. B2
@@ -123,4 +120,4 @@ def gradient_dissimilarity(
         Association 47, 1952 (estimates over clients and pairs).
     """
     place, model = placed(at)
-    return GradientDissimilarity(model, reference, place, known("over", over, OVER))
+    return GradientDissimilarity(model, place, known("over", over, OVER))

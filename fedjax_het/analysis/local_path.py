@@ -36,25 +36,23 @@ class LocalPath:
     spread: bool = static()
 
     def init(self, algorithm: Any, server: PyTree) -> PyTree:
-        """The reference path before the first round, zero; () where none is needed.
+        """Nothing to remember.
 
         Raises:
             TypeError: the algorithm does not say what its clients minimise.
         """
         check_walk(algorithm, self.plain)
+        return ()
+
+    def begin(self, carry: PyTree, algorithm: Any, server: PyTree, client: Client) -> PyTree:
+        """The reference path: this client's, zero where it is not finite; () where none is needed."""
         if not self.spread:
             return ()
-        shapes = jax.eval_shape(algorithm.problem.init, jax.random.key(0)).params
-        return jax.tree.map(lambda leaf: jnp.zeros((self.room + 1, *leaf.shape), leaf.dtype), shapes)
+        _, path, _ = self._walked(algorithm, server, client)
+        return tree.where(tree.all_finite(path), path, tree.zeros_like(path))
 
-    def client(
-        self, carry: PyTree, algorithm: Any, server: PyTree, client: Client, report: Report | None
-    ) -> tuple[PyTree, PyTree]:
-        """Total: omega times 1, d^2, its mean over own steps, the last d, and the path. Each: d and the steps.
-
-        Raises:
-            TypeError: the method has not one model a client.
-        """
+    def _walked(self, algorithm: Any, server: PyTree, client: Client) -> tuple[Array, PyTree, Array]:
+        """(squared distance [room + 1], path of leaves [room + 1, ...], steps) of one client's local work."""
 
         def seen(params: Params, start: Params, grads: Params) -> tuple[Array, PyTree]:
             moved = tree.subtract(params, start)
@@ -74,6 +72,18 @@ class LocalPath:
             return jnp.where(on, trace, last[None])
 
         squared, path = jax.tree.map(whole, solution.trace, end)
+        return squared, path, steps
+
+    def client(
+        self, carry: PyTree, algorithm: Any, server: PyTree, client: Client, report: Report | None
+    ) -> tuple[PyTree, PyTree]:
+        """Total: omega times 1, d^2, its mean over own steps, the last d, and the path. Each: d and the steps.
+
+        Raises:
+            TypeError: the method has not one model a client.
+        """
+        squared, path, steps = self._walked(algorithm, server, client)
+        place = jnp.arange(self.room + 1, dtype=jnp.int32)
         # a walk longer than its room must not pass unseen
         squared = jnp.where(steps <= self.room, squared, jnp.nan)
         counts = (place > 0) & (place <= steps)
@@ -93,7 +103,7 @@ class LocalPath:
     def finish(
         self, carry: PyTree, algorithm: Any, server: PyTree, total: PyTree, each: PyTree, cohort: Cohort
     ) -> tuple[dict[str, Array], PyTree]:
-        """Means over the cohort; the mean path is the next reference."""
+        """Means over the cohort."""
         weight = total["weight"]
 
         def nothing(leaf: Array) -> Array:
@@ -113,9 +123,7 @@ class LocalPath:
         if self.spread:
             shift = mean(total["apart"])
             values["spread"] = mean(total["apart_squared"]) - jax.vmap(tree.sum_of_squares)(shift)
-            sound = (weight > 0) & tree.all_finite(shift)
-            carry = tree.where(sound, tree.add(carry, shift), carry)
-        return values, carry
+        return values, ()
 
 
 def local_path(solver: Solver, room: int, *, plain: bool = False, spread: bool = False) -> LocalPath:
@@ -131,14 +139,14 @@ def local_path(solver: Solver, room: int, *, plain: bool = False, spread: bool =
 
     w is the consensus model, or the client's own for methods without one, and p the cohort's weights. After
     its last step a model stays where it is, so that wbar_s ends at FedAvg's next model. V_s is taken around
-    the last round's mean path, which keeps its digits near IID data (in rounds; a survey knows no last round).
+    the path of the cohort's heaviest client, walked once more for it, which keeps its digits near IID data.
 
     Args:
         solver: the local steps, such as the algorithm's own.
         room: E, the most local steps that a client takes.
         plain: False for the steps on the algorithm's own objective (FedProx's term included), which FedAvg,
             FedProx and FedNova name; True for steps on F_k itself, whatever the algorithm does with them.
-        spread: whether to measure V_s, which keeps E + 1 models a client, and a carry of as many.
+        spread: whether to measure V_s, which keeps E + 1 models a client.
 
     Returns:
         A `Measure` with values, all in the unit of the parameters or its square:

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_het import keys, tree
-from fedjax_het.algorithm import Cohort, Report, Upload
+from fedjax_het.algorithm import Client, Cohort, Report, Upload
 from fedjax_het.check import known
+from fedjax_het.engine.beginning import begun
 from fedjax_het.engine.fit import check_callable, check_record
 from fedjax_het.engine.slots import Slots, make_client
 from fedjax_het.engine.state import Seen, State
@@ -209,7 +210,12 @@ def body(
         federation.locate("valid", phase, cohort.id),
     )
     key = keys.round_(state.key, state.round)
-    shared = (round_fn, algorithm, federation, state.server, state.measures, state.round, key)
+
+    def dense(slot: Slots) -> Client:
+        return make_client(federation, slot, key, state.round, differentiable=round_fn.differentiable)
+
+    told = begun(round_fn.measures, state.measures, algorithm, state.server, slots, dense)
+    shared = (round_fn, algorithm, federation, state.server, told, state.round, key)
     # the steps each will take, up to a factor; none in an absent slot
     cost = slots.train[1].astype(cohort.work.dtype) * cohort.work
     (total, asked), (next_states, each, answers, info, finite) = round_fn.executor(
@@ -230,7 +236,7 @@ def body(
     carries = {}
     for name, measure in round_fn.measures.items():
         values, carries[name] = measure.finish(
-            state.measures[name], algorithm, state.server, asked[name], answers[name], cohort
+            told[name], algorithm, state.server, asked[name], answers[name], cohort
         )
         log["measures"][name] = values
     log["sound"] = tree.all_finite(total) & tree.stays_sound(server, state.server) & ~jnp.any(lost)

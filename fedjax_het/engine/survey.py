@@ -11,8 +11,9 @@ import numpy as np
 from jax.core import Tracer
 
 from fedjax_het import keys, tree
-from fedjax_het.algorithm import Cohort, Report
+from fedjax_het.algorithm import Client, Cohort, Report
 from fedjax_het.check import require
+from fedjax_het.engine.beginning import begun
 from fedjax_het.engine.evaluate import every_client
 from fedjax_het.engine.executors import auto
 from fedjax_het.engine.rounds import Round, draw
@@ -72,7 +73,6 @@ def survey(
     weight = jnp.where(cohort.present, weighting(rows, cohort).astype(real), 0)
     cohort = dataclasses.replace(cohort, weight=weight)
     slots = slots._replace(weight=cohort.weight, present=cohort.present)
-    carry = measure.init(algorithm, state.server)
 
     def ask(shared: PyTree, slot: Any) -> tuple[PyTree, PyTree]:
         measure, carry, algorithm, federation, server, key, round_ = shared
@@ -81,6 +81,12 @@ def survey(
         return tree.where(slot.present, total, tree.zeros_like(total)), each
 
     key = keys.stream(keys.round_(state.key, state.round), "survey")
+    carries = {"asked": measure.init(algorithm, state.server)}
+
+    def dense(slot: Any) -> Client:
+        return make_client(federation, slot, key, state.round)
+
+    carry = begun({"asked": measure}, carries, algorithm, state.server, slots, dense)["asked"]
     shared = (measure, carry, algorithm, federation, state.server, key, state.round)
     total, each = executor(ask, shared, slots, slots.train[1])
     values, _ = measure.finish(carry, algorithm, state.server, total, each, cohort)

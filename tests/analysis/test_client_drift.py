@@ -1,6 +1,5 @@
 """Client drift: in a round against NumPy, step by step against the algorithm's own path and closed forms."""
 
-import dataclasses
 import functools
 
 import jax
@@ -255,7 +254,7 @@ def test_a_walk_longer_than_its_room_is_nan():
 
 
 def test_spread_keeps_its_digits_near_iid_data_in_single_precision():
-    """Clients move by 4096 and differ by a few units: lost at first, kept around the last round's mean path."""
+    """Clients move by about 4096 and differ by a few units, in every round from the first on."""
     with jax.enable_x64(False):
         apart = np.array([-2.0, -1, 0, 1, 3, -1])[:, None] * [[1.0, -1.0]]
         slopes = 4096.0 + apart
@@ -264,15 +263,13 @@ def test_spread_keeps_its_digits_near_iid_data_in_single_precision():
         solver = fh.local.sgd(1.0, batch_size=None, steps=1)
         algorithm = fh.algorithms.fedavg(problem, solver)
         measures = {"path": fh.analysis.local_path(solver, 1, spread=True)}
-        states, logs = measured(algorithm, federation, measures, [list(range(6))])
-        again = dataclasses.replace(states[0], measures=states[1].measures)
-        round_fn = fh.make_round(fh.sampling.scripted([list(range(6))]), fh.executors.vmapped(), measures)
-        _, log = jax.jit(round_fn)(algorithm, again, federation)
-        expected = ((slopes - slopes.mean(axis=0)) ** 2).sum(axis=1).mean()
-        warm, cold = float(log["measures"]["path"]["spread"][1]), float(logs[0]["path"]["spread"][1])
-        assert log["measures"]["path"]["spread"].dtype == jnp.float32
-        np.testing.assert_allclose(warm, expected, rtol=1e-6)
-        assert abs(cold / expected - 1) > 1e-3, "the first round has no reference yet"
+        cohorts = [[0, 1, 3], [0, 2, 4], [1, 4, 5]]
+        _, logs = measured(algorithm, federation, measures, cohorts)
+        for number, (log, cohort) in enumerate(zip(logs, cohorts)):
+            expected = ((slopes[cohort] - slopes[cohort].mean(axis=0)) ** 2).sum(axis=1).mean()
+            assert log["path"]["spread"].dtype == jnp.float32
+            # from the second round on the models' own rounding, 5e-4 at 4096 and more, is left
+            np.testing.assert_allclose(log["path"]["spread"][1], expected, rtol=1e-3 if number else 1e-6)
 
 
 def test_a_survey_where_nobody_works_is_refused():
@@ -302,9 +299,8 @@ def test_nobody_drifts_in_an_empty_cohort():
     solver = bench.solver()
     algorithm = fh.algorithms.fedavg(bench.problem, solver)
     measures = {"drift": fh.analysis.client_drift(), "path": fh.analysis.local_path(solver, 3, spread=True)}
-    states, (log,) = measured(algorithm, bench.federation, measures, [[4]])
+    _, (log,) = measured(algorithm, bench.federation, measures, [[4]])
     assert np.isnan(log["drift"]["drift"]) and np.isnan(log["path"]["spread"]).all()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states[1].measures))
 
 
 @pytest.mark.parametrize(
