@@ -9,8 +9,8 @@ The workload is W2 of `workloads.py`: 1,000 clients of 60 rows, MLP 784-200-10, 
 
 What the measure costs is (with - without) / pass, within a pair; it may be 1, since that pass is what it has to
 do. The measure's own work, one client's gradient as a reference, the differences from it and their squares, has
-to fit in as well: the bar is 1.1. Before anything is timed, both rounds must agree to six digits, and |mean gradient|^2 of the measure with
-that of the pass.
+to fit in as well: the bar is 1.1. Before anything is timed, both rounds must agree to six digits, and |mean
+gradient|^2 of the measure with that of the pass.
 
 One run on one core, CPU time, interleaved pairs; compilation and the first run are left out.
 

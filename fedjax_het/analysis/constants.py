@@ -45,8 +45,8 @@ class Constants:
 
     Attributes:
         p: p_k, of sum 1 [N].
-        L: max_k smoothness of F_k, l/w^2.
-        mu: min_k strong convexity of F_k, l/w^2; 0 for functions that are only convex.
+        L: max_k smoothness of F_k, the largest |eigenvalue| of a Hessian, l/w^2.
+        mu: min_k strong convexity of F_k, l/w^2; 0 for functions that are only convex, nan if some is not.
         zeta_star_sq: zeta_*^2 = sum_k p_k |grad F_k(w*)|^2, l^2/w^2.
         zeta_bar_sq: sup_w sum_k p_k |grad F_k(w) - grad F(w)|^2, l^2/w^2.
         gamma_gap: Gamma = F* - sum_k p_k F_k*, l.
@@ -86,6 +86,8 @@ class Constants:
 
 NAMES = tuple(field.name for field in dataclasses.fields(Constants))
 EACH = ("p", "sigma_sq", "sigma_star_sq")
+ENDLESS = ("zeta_bar_sq", "gamma_gap", "gap")
+"""Suprema and infima, for which infinity is an answer."""
 
 
 def constant(name: str, value: Any, provenance: str) -> Constant:
@@ -93,7 +95,7 @@ def constant(name: str, value: Any, provenance: str) -> Constant:
 
     Args:
         name: a field of `Constants`, for messages.
-        value: >= 0; [N] for p, sigma_sq and sigma_star_sq, else a scalar. Infinite for a supremum that is.
+        value: >= 0; [N] for p, sigma_sq and sigma_star_sq, else a scalar. Infinity in `ENDLESS` alone.
         provenance: one of `PROVENANCE`.
 
     Raises:
@@ -107,7 +109,7 @@ def constant(name: str, value: Any, provenance: str) -> Constant:
         return Constant(value, provenance)
     remedy = "see fedjax_het.analysis.constants.Constants"
     value = np.asarray(value) if isinstance(value, jax.Array) else value
-    endless = np.ndim(value) == 0 and value == np.inf
+    endless = name in ENDLESS and np.ndim(value) == 0 and value == np.inf
     with jax.enable_x64(True):
         number(name, 0 if endless else value, least=0, remedy=remedy)
     array = np.asarray(value, np.float64)
@@ -152,12 +154,14 @@ def of_quadratics(functions: Quadratics, start: Any, noise: Any = None) -> Const
     """What is exact of quadratic functions from a start, computed in double precision.
 
     Gamma = 1/2 sum_k p_k g_k*' A_k^+ g_k* with g_k* = grad F_k(w*), infinite where an F_k has no minimum. The
-    pair (G^2, B^2) is (2 zeta_*^2, 2), which holds of all convex functions. zeta_bar^2 is infinite unless all
+    pair (G^2, B^2) is (2 zeta_*^2, 2), which holds of all convex functions. Where some A_k has a negative
+    eigenvalue there is neither mu nor such a pair: both are nan. Where sum_k p_k A_k has one there is no
+    optimum: what is measured at it is nan, and F(w_0) - F* infinite. zeta_bar^2 is infinite unless all
     curvatures agree. Li's G^2 depends on a run: see `fedjax_het.analysis.local_gradients`. Clients of weight 0
     do not count.
 
     Args:
-        functions: convex quadratics; tracers are welcome here and below, in the precision they have.
+        functions: quadratics; tracers are welcome here and below, in the precision they have.
         start: w_0 [d].
         noise: added to a local gradient, independent of the point: covariance [N, d, d], or its trace [N].
             None for full batches.
@@ -203,16 +207,19 @@ def _exact(functions: Quadratics, start: Array, spread: Array) -> dict[str, Any]
     functions = dataclasses.replace(functions, p=p)
     counts = p > 0
     values = jnp.linalg.eigvalsh(functions.A)
-    top = jnp.max(jnp.where(counts[:, None], values, -jnp.inf))
+    top = jnp.max(jnp.where(counts[:, None], jnp.abs(values), 0))
     least = jnp.min(jnp.where(counts[:, None], values, jnp.inf))
     rounding = 1e-13 if values.dtype == jnp.float64 else 1e-6
-    best, hessian = functions.optimum, functions.hessian
+    bent = least < -rounding * top  # some client curves downwards
+    hessian = functions.hessian
+    saddle = jnp.linalg.eigvalsh(hessian)[0] < -rounding * top
+    best = jnp.where(saddle, jnp.nan, functions.optimum)
     own = functions.gradients(best)
     inverse = spectral(functions.A, lambda a: jnp.where(a > rounding * top, 1 / jnp.where(a > 0, a, 1), 0))
     lowest = times(inverse, own)
     left = jnp.sum((own - times(functions.A, lowest)) ** 2, axis=1)
     size = jnp.sum(own**2, axis=1)
-    bottomless = jnp.any(counts & (left > 1e6 * rounding * jnp.max(size)))
+    bottomless = bent | jnp.any(counts & (left > 1e6 * rounding * jnp.max(size)))
     gap = jnp.sum(jnp.where(counts, p * jnp.sum(own * lowest, axis=1), 0)) / 2
     apart = jnp.max(
         jnp.where(counts, jnp.max(jnp.abs(jnp.linalg.eigvalsh(functions.A - hessian[None])), axis=1), 0)
@@ -223,7 +230,7 @@ def _exact(functions: Quadratics, start: Array, spread: Array) -> dict[str, Any]
     return {
         "p": p,
         "L": top,
-        "mu": jnp.where(least > rounding * top, least, 0),
+        "mu": jnp.where(bent, jnp.nan, jnp.where(least > rounding * top, least, 0)),
         "zeta_star_sq": zeta,
         "zeta_bar_sq": jnp.where(apart > rounding * top, jnp.inf, zeta),
         "gamma_gap": jnp.where(bottomless, jnp.inf, jnp.maximum(gap, 0)),
@@ -231,9 +238,11 @@ def _exact(functions: Quadratics, start: Array, spread: Array) -> dict[str, Any]
         "sigma_star_sq": sigma,
         "delta": apart,
         "distance_sq": jnp.sum(away**2),
-        "gap": jnp.maximum(away @ jnp.matmul(hessian, away, precision="highest") / 2, 0),
-        "dissimilarity_G_sq": 2 * zeta,
-        "dissimilarity_B_sq": jnp.asarray(2.0, zeta.dtype),
-        "lower_curvature": jnp.zeros_like(zeta),
+        "gap": jnp.where(
+            saddle, jnp.inf, jnp.maximum(away @ jnp.matmul(hessian, away, precision="highest") / 2, 0)
+        ),
+        "dissimilarity_G_sq": jnp.where(bent, jnp.nan, 2 * zeta),
+        "dissimilarity_B_sq": jnp.where(bent, jnp.nan, 2.0).astype(zeta.dtype),
+        "lower_curvature": jnp.where(bent, -least, 0),
         "dimension": jnp.asarray(functions.dimension, zeta.dtype),
     }

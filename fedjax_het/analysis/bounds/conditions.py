@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 import numpy as np
 
-from fedjax_het.analysis.constants import Constants
+from fedjax_het.analysis.constants import EACH, Constants
 from fedjax_het.check import require
 
 __all__ = [
     "at_least",
     "at_most",
     "constant_step",
+    "convex",
     "divisible",
     "finite",
     "identical",
@@ -49,6 +51,9 @@ HOW = {
 }
 """How to come by a constant."""
 
+ENDLESS = ("zeta_bar_sq", "gamma_gap")
+"""Constants for which infinity is an answer; `finite` says which bounds do not take it."""
+
 
 def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
     """Values of some constants, and their provenance.
@@ -62,7 +67,7 @@ def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
 
     Raises:
         TypeError: not `Constants`, or tracers: bounds are computed on the host.
-        ValueError: one that is not known.
+        ValueError: one that is not known, does not exist (nan) or is infinite; L = 0; not one for each client.
     """
     if not isinstance(constants, Constants):
         raise TypeError(
@@ -73,9 +78,38 @@ def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
         kept = getattr(constants, name)
         require(kept is not None, f"{name} must be known, got None: {HOW[name]}")
         array = np.asarray(kept.value, np.float64)
+        _check(constants, name, array)
         values.append(array if array.ndim else float(array))
         provenance[name] = kept.provenance
     return values, provenance
+
+
+def _check(constants: Constants, name: str, array: np.ndarray) -> None:
+    if name != "mu":  # which bounds say themselves that it is missing, see `strongly_convex`
+        require(
+            not np.isnan(array).any(),
+            f"{name} must exist, got nan: these functions have none, since some client's, or their mean, has "
+            "negative curvature; yu2019 asks for none that is missing then",
+        )
+    require(name in ENDLESS or not np.isinf(array).any(), f"{name} must be finite, got infinity: {HOW[name]}")
+    require(
+        name != "L" or bool(array > 0), f"L must be > 0, got {array}: linear functions have no optimum to reach"
+    )
+    if name in EACH and constants.p is not None:
+        count = np.shape(constants.p.value)
+        require(
+            array.shape == count,
+            f"{name} must have one value for each of {count[0]} clients, got {array.size}: [N], as p has",
+        )
+
+
+def _legal(limit: float, rounding: str) -> str:
+    """`limit` in six digits that are on the legal side of it: ROUND_FLOOR of an upper limit."""
+    text = f"{limit:.6g}"
+    off = (float(text) - limit) * (1 if rounding == ROUND_FLOOR else -1)
+    if not np.isfinite(limit) or off <= ROUNDING / 2 * abs(limit):
+        return text
+    return f"{float(Context(prec=6, rounding=rounding).create_decimal_from_float(limit)):.6g}"
 
 
 def at_most(name: str, what: str, value: Any, limit: float, words: str) -> list[str]:
@@ -83,16 +117,16 @@ def at_most(name: str, what: str, value: Any, limit: float, words: str) -> list[
     top = float(np.max(value))
     if top <= limit * (1 + ROUNDING):
         return []
-    return [f"{name}: {what} must be <= {words} = {limit:.6g}, got {top:.6g}: the nearest legal is {limit:.6g}"]
+    near = _legal(limit, ROUND_FLOOR)
+    return [f"{name}: {what} must be <= {words} = {limit:.6g}, got {top:.6g}: the nearest legal is {near}"]
 
 
 def at_least(name: str, what: str, value: float, limit: float, words: str) -> list[str]:
     """`name: what must be >= words = limit`."""
     if value >= limit * (1 - ROUNDING):
         return []
-    return [
-        f"{name}: {what} must be >= {words} = {limit:.6g}, got {value:.6g}: the nearest legal is {limit:.6g}"
-    ]
+    near = _legal(limit, ROUND_CEILING)
+    return [f"{name}: {what} must be >= {words} = {limit:.6g}, got {value:.6g}: the nearest legal is {near}"]
 
 
 def constant_step(rates: np.ndarray) -> list[str]:
@@ -105,14 +139,30 @@ def constant_step(rates: np.ndarray) -> list[str]:
     ]
 
 
-def strongly_convex(mu: float) -> list[str]:
-    """mu > 0."""
-    if mu > 0:
+def convex(constants: Constants) -> list[str]:
+    """No client's function has negative curvature, as far as that is known."""
+    kept = constants.lower_curvature
+    if kept is None or not float(kept.value) > 0:
         return []
     return [
-        "strong convexity: mu must be > 0, got 0: the nearest legal is any above 0, such as an l2 coefficient; "
-        "there are bounds of convex functions too"
+        f"convexity: lower_curvature must be 0, got {float(kept.value):.6g}: the nearest legal is 0, convex "
+        "functions; yu2019 and fedprox take others"
     ]
+
+
+def strongly_convex(mu: float, smoothness: float | None = None) -> list[str]:
+    """mu > 0, and mu <= L where L is asked for."""
+    if np.isnan(mu):
+        return [
+            "strong convexity: mu must be > 0, got nan, since some client is not convex: the nearest legal is "
+            "any above 0"
+        ]
+    if not mu > 0:
+        return [
+            "strong convexity: mu must be > 0, got 0: the nearest legal is any above 0, such as an l2 "
+            "coefficient; there are bounds of convex functions too"
+        ]
+    return [] if smoothness is None else at_most("curvatures", "mu", mu, smoothness, "L")
 
 
 def divisible(horizon: int, local_steps: int) -> list[str]:

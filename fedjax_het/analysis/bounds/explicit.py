@@ -56,7 +56,8 @@ def _recursion(
     (p, L, mu, zeta, sigma, away), told = conditions.read(constants, *NEEDS)
     eta, steps = rates(schedule, local_steps, horizon), after_rounds(local_steps, horizon)
     violated = [
-        *conditions.strongly_convex(mu),
+        *conditions.convex(constants),
+        *conditions.strongly_convex(mu, L),
         *conditions.divisible(horizon, local_steps),
         *conditions.at_most(
             "step size", "the step size", eta, 1 / (factor * L * local_steps), f"1 / ({factor} L E)"
@@ -195,6 +196,7 @@ def e1f(constants: Constants, schedule: Any, local_steps: int, horizon: int) -> 
     eta, steps = rates(schedule, E, horizon), after_rounds(E, horizon, first=1)
     statement = Statement("E1f", "mean over s < t of E F(wbar_s) - F*", "l", "D", SOURCE)
     violated = [
+        *conditions.convex(constants),
         *conditions.divisible(horizon, E),
         *conditions.constant_step(eta),
         *conditions.at_most("step size", "the step size", eta, 1 / (6 * L * E), "1 / (6 L E)"),

@@ -9,7 +9,7 @@ import numpy as np
 from fedjax_het.analysis.bounds import conditions
 from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import number, require, short
+from fedjax_het.check import number, require, scalar, short
 
 __all__ = ["inconsistency", "mismatch"]
 
@@ -79,8 +79,8 @@ def inconsistency(
     weights, chi = mismatch(p, local_steps)
     number("surrogate_sq", surrogate_sq, least=0, remedy="squared norms of the gradient of sum_k w_k F_k")
     seen = np.atleast_1d(np.asarray(surrogate_sq, np.float64))
-    beta = float(number("beta_sq", beta_sq, least=0, remedy="1 and a kappa_sq hold at one point"))
-    kappa = float(number("kappa_sq", kappa_sq, least=0, remedy="the dissimilarity that is left at grad F~ = 0"))
+    beta = scalar("beta_sq", beta_sq, least=0, remedy="1 and a kappa_sq hold at one point")
+    kappa = scalar("kappa_sq", kappa_sq, least=0, remedy="the dissimilarity that is left at grad F~ = 0")
     violated = conditions.at_least("dissimilarity", "beta_sq", beta, 1.0, "1")
     if not np.isfinite(chi):
         idle = [int(k) for k in np.flatnonzero((p > 0) & (weights == 0))]

@@ -8,10 +8,10 @@ import numpy as np
 
 from fedjax_het.analysis.bounds import conditions
 from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
-from fedjax_het.analysis.bounds.rates import rates
+from fedjax_het.analysis.bounds.rates import lengths, rates
 from fedjax_het.analysis.bounds.shapes import setting
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import number
+from fedjax_het.check import scalar
 
 __all__ = ["fedadagrad"]
 
@@ -55,13 +55,14 @@ def fedadagrad(
     """
     names = ("L", "gap", "sigma_sq", "zeta_bar_sq", "coordinate_G", "dimension")
     (L, gap, sigma, apart, G, d), told = conditions.read(constants, *names)
-    eta = float(number("server_learning_rate", server_learning_rate, above=0, remedy="the paper's eta"))
-    tau = float(number("adaptivity", adaptivity, above=0, remedy="the paper's tau, such as 1e-3"))
+    local_steps, horizon = lengths(local_steps, horizon)
+    eta = scalar("server_learning_rate", server_learning_rate, above=0, remedy="the paper's eta")
+    tau = scalar("adaptivity", adaptivity, above=0, remedy="the paper's tau, such as 1e-3")
     steps, R, K, _, violated = setting(
-        constants, schedule, local_steps, horizon, None, 1 / (8 * L * int(local_steps)), "1 / (8 L K)"
+        constants, schedule, local_steps, horizon, None, 1 / (8 * L * local_steps), "1 / (8 L K)"
     )
     violated += conditions.finite("zeta_bar_sq", apart)
-    local = rates(schedule, K, int(horizon))[0]
+    local = rates(schedule, K, horizon)[0]
     spread = float(np.max(sigma)) + 6 * K * apart
     start = gap / eta
     drift = 2.5 * local**3 * (K * L) ** 2 * R * spread / tau

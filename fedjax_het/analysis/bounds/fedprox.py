@@ -10,7 +10,7 @@ from fedjax_het.analysis.bounds import conditions
 from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
 from fedjax_het.analysis.bounds.rates import after_rounds, lengths
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import number, positive_int
+from fedjax_het.check import number, positive_int, scalar
 
 __all__ = ["fedprox", "rho"]
 
@@ -40,7 +40,8 @@ def rho(constants: Constants, *, mu: Any, clients: int, inexactness: Any = 0.0) 
     """
     (L, lower, squared), _ = conditions.read(constants, "L", "lower_curvature", "ratio_B_sq")
     number("mu", mu, above=lower, remedy="the proximal term must outweigh the functions' negative curvature")
-    g = float(number("inexactness", inexactness, least=0, below=1, remedy="0 is an exact local solve"))
+    number("inexactness", inexactness, below=1, remedy="0 is an exact local solve")
+    g = scalar("inexactness", inexactness, least=0, remedy="0 is an exact local solve")
     K = positive_int("clients", clients, remedy="the draws in a round")
     mu, B, one = np.asarray(mu, np.float64), np.sqrt(squared), 1 + g
     m = mu - lower
@@ -86,16 +87,19 @@ def fedprox(
     E, horizon = lengths(local_steps, horizon)
     (gap, lower), told = conditions.read(constants, "gap", "lower_curvature")
     (L, _), more = conditions.read(constants, "L", "ratio_B_sq")
+    mu = scalar(
+        "mu", mu, above=lower, remedy="the proximal term must outweigh the functions' negative curvature"
+    )
     falls = float(rho(constants, mu=mu, clients=clients, inexactness=inexactness))
     violated = conditions.divisible(horizon, E)
     if falls <= 0:
-        tried = lower + L * np.geomspace(1e-3, 1e9, 2401)
+        tried = np.array([float(f"{one:.6g}") for one in lower + L * np.geomspace(1e-3, 1e9, 2401)])
         good = tried[rho(constants, mu=tried, clients=clients, inexactness=inexactness) > 0]
         near = "none: solve more exactly, or sample more clients"
         if len(good):
-            near = f"mu = {good[np.argmin(np.abs(np.log(good / float(mu))))]:.6g}"
+            near = f"mu = {good[np.argmin(np.abs(np.log(good / mu)))]:.6g}"
         violated.append(
-            f"decrease: rho must be > 0, got {falls:.6g} at mu = {float(mu):.6g}: the nearest legal is {near}"
+            f"decrease: rho must be > 0, got {falls:.6g} at mu = {mu:.6g}: the nearest legal is {near}"
         )
     steps = after_rounds(E, horizon, first=1)
     statement = Statement("FedProx 2020", "mean over r < R of E|grad F(w_r)|^2", "l^2/w^2", "M", PAPER)

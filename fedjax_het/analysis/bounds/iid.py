@@ -97,7 +97,8 @@ def equal_curvatures(constants: Constants, schedule: Any, local_steps: int, hori
     (p, L, mu, sigma, away, delta), told = conditions.read(constants, *names)
     eta, steps = rates(schedule, E, horizon), after_rounds(E, horizon)
     violated = [
-        *conditions.strongly_convex(mu),
+        *conditions.convex(constants),
+        *conditions.strongly_convex(mu, L),
         *conditions.divisible(horizon, E),
         *conditions.constant_step(eta),
         *conditions.identical("delta", delta, L),

@@ -8,10 +8,10 @@ import numpy as np
 
 from fedjax_het.analysis.bounds import conditions
 from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
-from fedjax_het.analysis.bounds.rates import rates
+from fedjax_het.analysis.bounds.rates import lengths, rates
 from fedjax_het.analysis.bounds.shapes import REGIMES, inverted, setting
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import known, number
+from fedjax_het.check import known, scalar
 
 __all__ = ["fedavg", "lower_bound", "one_round"]
 
@@ -64,7 +64,8 @@ def fedavg(
     known("regime", regime, REGIMES)
     more = {"strongly_convex": ("mu", "distance_sq"), "convex": ("distance_sq",), "nonconvex": ("gap",)}[regime]
     (p, beta, sigma, G, B, *rest), told = conditions.read(constants, "p", "L", "sigma_sq", *PAIR, *more)
-    server = float(number("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean"))
+    local_steps, horizon = lengths(local_steps, horizon)
+    server = scalar("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean")
     inverse = 8 * (1 + B) * beta
     steps, R, K, S, violated = setting(
         constants,
@@ -72,17 +73,19 @@ def fedavg(
         local_steps,
         horizon,
         clients,
-        1 / (inverse * int(local_steps) * server),
+        1 / (inverse * local_steps * server),
         "1 / (8 (1 + B^2) beta K eta_g)",
     )
     violated += conditions.at_least("server step", "server_learning_rate", server, 1.0, "1")
     noise, missed = float(sigma.max()), 1 - S / len(p)
     name = f"SCAFFOLD paper, FedAvg ({regime.replace('_', ' ')})"
     statement = Statement(name, SLOPE if regime == "nonconvex" else GAP, "l", "O", f"{PAPER}, Theorem I")
+    if regime != "nonconvex":
+        violated += conditions.convex(constants)
     if regime == "strongly_convex":
         mu, away = rest
-        violated += conditions.strongly_convex(mu)
-        if mu == 0:
+        violated += conditions.strongly_convex(mu, beta)
+        if not mu > 0:
             return curve(statement, steps, {"bound": np.nan}, violated, told)
         violated += conditions.at_least(
             "rounds", "horizon / local_steps", R[-1], inverse / mu, "8 (1 + B^2) beta / mu"
@@ -131,6 +134,7 @@ def lower_bound(constants: Constants, schedule: Any, local_steps: int, horizon: 
     (mu, gap, G, sigma), told = conditions.read(constants, "mu", "gap", PAIR[0], "sigma_sq")
     steps, R, K, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
     violated += [
+        *conditions.convex(constants),
         *conditions.strongly_convex(mu),
         *conditions.noiseless(sigma),
         *conditions.at_least("local steps", "local_steps", K, 2, "2"),
@@ -173,13 +177,18 @@ def one_round(
     """
     names = ("p", "L", "mu", "sigma_sq", *PAIR, "distance_sq", "gap")
     (p, beta, mu, sigma, G, B, away, gap), told = conditions.read(constants, *names)
-    server = float(number("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean"))
-    apart = float(number("drift", drift, least=0, remedy="the mean squared drift from the round's start"))
-    limit = 1 / (8 * (1 + B) * beta * int(local_steps) * server)
+    local_steps, _ = lengths(local_steps, 1)
+    server = scalar("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean")
+    apart = scalar("drift", drift, least=0, remedy="the mean squared drift from the round's start")
+    limit = 1 / (8 * (1 + B) * beta * local_steps * server)
     steps, _, K, S, violated = setting(
         constants, schedule, local_steps, local_steps, clients, limit, "1 / (8 (1 + B^2) beta K eta_g)"
     )
-    violated += conditions.at_least("server step", "server_learning_rate", server, 1.0, "1")
+    violated += [
+        *conditions.convex(constants),
+        *([] if mu == 0 else conditions.strongly_convex(mu, beta)),
+        *conditions.at_least("server step", "server_learning_rate", server, 1.0, "1"),
+    ]
     eta = K * server * rates(schedule, K, K)[0]
     terms = {
         "start": (1 - mu * eta / 2) * away,

@@ -45,6 +45,7 @@ def local_gd(constants: Constants, schedule: Any, local_steps: int, horizon: int
     (L, zeta, away, sigma), told = conditions.read(constants, "L", "zeta_star_sq", "distance_sq", "sigma_sq")
     eta, steps = rates(schedule, H, horizon), after_rounds(H, horizon, first=1)
     violated = [
+        *conditions.convex(constants),
         *conditions.divisible(horizon, H),
         *conditions.constant_step(eta),
         *conditions.noiseless(sigma),
@@ -79,7 +80,8 @@ def identical(constants: Constants, schedule: Any, local_steps: int, horizon: in
     (p, L, mu, away, sigma, zeta, delta), told = conditions.read(constants, *names)
     eta, steps = rates(schedule, H, horizon), after_rounds(H, horizon)
     violated = [
-        *conditions.strongly_convex(mu),
+        *conditions.convex(constants),
+        *conditions.strongly_convex(mu, L),
         *conditions.divisible(horizon, H),
         *conditions.constant_step(eta),
         *conditions.uniform(p),
@@ -124,6 +126,7 @@ def heterogeneous(constants: Constants, schedule: Any, local_steps: int, horizon
     eta, steps = rates(schedule, H, horizon), after_rounds(H, horizon, first=1)
     limit = min(1 / (4 * L), 1 / (8 * L * (H - 1)) if H > 1 else np.inf)
     violated = [
+        *conditions.convex(constants),
         *conditions.divisible(horizon, H),
         *conditions.constant_step(eta),
         *conditions.uniform(p),

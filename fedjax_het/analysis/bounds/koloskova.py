@@ -44,6 +44,7 @@ def koloskova(
     names = ("p", "L", "distance_sq", "zeta_star_sq", "sigma_star_sq")
     (p, L, away, zeta, sigma), told = conditions.read(constants, *names)
     steps, _, tau, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
+    violated += conditions.convex(constants)
     noise = float(np.mean(sigma))
     apart = np.sqrt(zeta) * tau + np.sqrt(noise * tau)
     statement = Statement(
@@ -61,7 +62,7 @@ def koloskova(
         }
         return curve(statement, steps, inverted(steps, **orders), violated, told)
     (mu,), more = conditions.read(constants, "mu")
-    violated += conditions.strongly_convex(mu)
+    violated += conditions.strongly_convex(mu, L)
     convex = mu if mu > 0 else np.nan
     terms = {
         "noise": noise / (convex * len(p) * steps),

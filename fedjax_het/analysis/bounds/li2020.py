@@ -35,7 +35,7 @@ def step_sizes(constants: Constants, local_steps: int, *, transformed: bool = Fa
     if transformed:
         (p,), _ = conditions.read(constants, "p")
         L, mu = len(p) * p.max() * L, len(p) * p.min() * mu
-    require(mu > 0, f"mu must be > 0, got {mu}: the step sizes are 2 / (mu (gamma + s))")
+    require(bool(mu > 0), f"mu must be > 0, got {mu}: the step sizes are 2 / (mu (gamma + s))")
     return inverse_time(2 / mu, max(8 * L / mu, steps))
 
 
@@ -62,13 +62,14 @@ def _bound(
     (squares,), more = conditions.read(constants, "li_G_sq") if drifts else ([0.0], {})
     L, mu, squares = L * stretch[0], mu * stretch[1], squares * stretch[2]
     violated = [
-        *conditions.strongly_convex(mu),
+        *conditions.convex(constants),
+        *conditions.strongly_convex(mu, L),
         *conditions.divisible(horizon, local_steps),
         *conditions.finite("gamma_gap", apart),
         *violated,
     ]
     steps = after_rounds(local_steps, horizon)
-    if mu == 0:
+    if not mu > 0:
         return curve(statement, steps, {"bound": np.nan}, violated, told | more)
     eta = rates(schedule, local_steps, horizon)
     least = max(8 * L / mu, local_steps)
@@ -228,6 +229,7 @@ def theorem4(constants: Constants, schedule: Any, local_steps: int, horizon: int
     eta = rates(schedule, local_steps, horizon)
     statement = Statement("Li 2020, Theorem 4", "|w_t - w*|", "w", "O", f"{PAPER}, Theorem 4", "lower")
     violated = [
+        *conditions.convex(constants),
         *conditions.strongly_convex(mu),
         *conditions.constant_step(eta),
         *conditions.noiseless(sigma),

@@ -8,9 +8,10 @@ import numpy as np
 
 from fedjax_het.analysis.bounds import conditions
 from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
+from fedjax_het.analysis.bounds.rates import lengths
 from fedjax_het.analysis.bounds.shapes import REGIMES, inverted, setting
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import known, number
+from fedjax_het.check import known, scalar
 
 __all__ = ["quadratics", "scaffold"]
 
@@ -57,11 +58,12 @@ def scaffold(
     known("regime", regime, REGIMES)
     more = {"strongly_convex": ("mu", "distance_sq"), "convex": ("distance_sq", "gap"), "nonconvex": ("gap",)}
     (p, beta, sigma, *rest), told = conditions.read(constants, "p", "L", "sigma_sq", *more[regime])
-    server = float(number("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean"))
+    local_steps, horizon = lengths(local_steps, horizon)
+    server = scalar("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean")
     N = len(p)
-    limit = 1 / (81 * beta * int(local_steps) * server)
+    limit = 1 / (81 * beta * local_steps * server)
     if regime == "strongly_convex" and rest[0] > 0:
-        limit = min(limit, (N if clients is None else clients) / (15 * rest[0] * N * int(local_steps) * server))
+        limit = min(limit, (N if clients is None else clients) / (15 * rest[0] * N * local_steps * server))
     steps, R, K, S, violated = setting(
         constants,
         schedule,
@@ -76,9 +78,11 @@ def scaffold(
     statement = Statement(
         f"SCAFFOLD ({regime.replace('_', ' ')})", quantity, unit, "O", f"{PAPER}, Theorem III"
     )
+    if regime != "nonconvex":
+        violated += conditions.convex(constants)
     if regime == "strongly_convex":
         mu, away = rest
-        violated += conditions.strongly_convex(mu)
+        violated += conditions.strongly_convex(mu, beta)
         rate = min(S / (30 * N), mu / (162 * beta))
         terms = {
             "noise": noise / ((mu if mu > 0 else np.nan) * R),
@@ -117,7 +121,7 @@ def quadratics(constants: Constants, schedule: Any, local_steps: int, horizon: i
         constants, "p", "L", "mu", "delta", "sigma_sq", "gap"
     )
     steps, R, K, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
-    violated += conditions.strongly_convex(mu)
+    violated += conditions.strongly_convex(mu, beta)
     terms = {
         "noise": beta * float(sigma.max()) / ((mu if mu > 0 else np.nan) * K * len(p) * R),
         "start": beta * gap * np.exp(-mu * K * R / (beta + delta * K)),

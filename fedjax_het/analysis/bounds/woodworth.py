@@ -50,12 +50,13 @@ def minibatch(
     statement = _statement("minibatch SGD", regime)
     (p, H, away, sigma), told = conditions.read(constants, "p", "L", "distance_sq", "sigma_star_sq")
     steps, R, _, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
+    violated += conditions.convex(constants)
     noise = float(np.mean(sigma)) / (len(p) * steps)
     if regime == "convex":
         terms = {"start": H * away / R, "noise": np.sqrt(noise * away)}
         return curve(statement, steps, terms, violated, told)
     (convex, gap), more = conditions.read(constants, "mu", "gap")
-    violated += conditions.strongly_convex(convex)
+    violated += conditions.strongly_convex(convex, H)
     safe = convex if convex > 0 else np.nan
     terms = {"start": H * gap / safe * np.exp(-safe * R / H), "noise": noise / safe}
     return curve(statement, steps, terms, violated, told | more)
@@ -85,6 +86,7 @@ def local_sgd(constants: Constants, schedule: Any, local_steps: int, horizon: in
     names = ("p", "L", "distance_sq", "sigma_sq", "zeta_bar_sq")
     (p, H, away, sigma, apart), told = conditions.read(constants, *names)
     steps, R, K, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
+    violated += conditions.convex(constants)
     violated += conditions.finite("zeta_bar_sq", apart)
     noise, far = float(np.mean(sigma)), H * away**2
     terms = {
@@ -124,12 +126,13 @@ def local_sgd_lower(
     statement = _statement("local SGD, lower bound", regime, "lower")
     (p, H, zeta), told = conditions.read(constants, "p", "L", "zeta_star_sq")
     steps, R, _, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
+    violated += conditions.convex(constants)
     if regime == "convex":
         (away,), more = conditions.read(constants, "distance_sq")
         value = np.minimum(H * away / R, np.cbrt(H * zeta * away**2) / R ** (2 / 3))
         return curve(statement, steps, {"drift": value}, violated, told | more)
     (convex, gap, sigma), more = conditions.read(constants, "mu", "gap", "sigma_sq")
-    violated += conditions.strongly_convex(convex)
+    violated += conditions.strongly_convex(convex, H)
     safe, noise = convex if convex > 0 else np.nan, float(np.mean(sigma))
     terms = {
         "drift": np.minimum(gap * np.exp(-6 * safe * R / H), H * zeta / (safe * R) ** 2),
