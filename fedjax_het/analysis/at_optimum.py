@@ -15,7 +15,7 @@ from fedjax_het.federation import Federation
 from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array
 
-__all__ = ["FAR", "dissimilarity_at_optimum", "gamma_gap", "zeta_star_sq"]
+__all__ = ["FAR", "at_optimum", "dissimilarity_at_optimum", "gamma_gap", "zeta_star_sq"]
 
 FAR = 1e-3
 """|grad F(w)| over zeta above which w is not an optimum: it then errs by at most 1e-6 of zeta^2."""
@@ -47,7 +47,7 @@ def zeta_star_sq(gradients: Any, p: Any = None, *, most: Any = FAR) -> Array:
     p = shares(p, stacked.shape[0])
     squared = dissimilarity(stacked, p)
     longest = jnp.sqrt(jnp.max(jnp.where(p > 0, jnp.sum(stacked**2, axis=1), 0)))
-    return _at_optimum(jnp.linalg.norm(mean(stacked, p)), squared, longest, most)
+    return at_optimum(jnp.linalg.norm(mean(stacked, p)), squared, longest, most)
 
 
 def dissimilarity_at_optimum(
@@ -83,7 +83,7 @@ def dissimilarity_at_optimum(
     apart, size = around.each(own)
     longest = jnp.sqrt(jnp.max(jnp.where(around.p > 0, size, 0)))
     squared = jnp.sum(jnp.where(around.p > 0, around.p * apart, 0))
-    return _at_optimum(jnp.linalg.norm(centre), squared, longest, most)
+    return at_optimum(jnp.linalg.norm(centre), squared, longest, most)
 
 
 def gamma_gap(value: Any, own: Any, p: Any) -> float:
@@ -121,8 +121,18 @@ def gamma_gap(value: Any, own: Any, p: Any) -> float:
     return max(gap, 0.0)
 
 
-def _at_optimum(gradient: Array, squared: Array, longest: Array, most: Array) -> Array:
-    """zeta^2; refused, or nan if it is traced, unless |grad F| <= `most` zeta or all gradients are zero."""
+def at_optimum(gradient: Array, squared: Array, longest: Array, most: Array) -> Array:
+    """zeta^2; refused, or nan if it is traced, unless |grad F| <= `most` zeta or all gradients are zero.
+
+    Args:
+        gradient: |grad F(w)|, scalar.
+        squared: zeta^2 = sum_k p_k |grad F_k(w) - grad F(w)|^2, scalar.
+        longest: the largest |grad F_k(w)|, scalar.
+        most: the ratio up to which w counts as an optimum.
+
+    Raises:
+        ValueError: the point is no optimum; the message has both numbers.
+    """
     zeta = jnp.sqrt(squared)
     nothing = longest <= 1000 * float(jnp.finfo(squared.dtype).eps)
     fits = (gradient <= most.astype(squared.dtype) * zeta) | nothing

@@ -78,8 +78,10 @@ def test_clients_that_are_alike_have_no_dissimilarity():
     delta = analysis.hessian_dissimilarity(problem, federation, at(np.zeros(2)))
     np.testing.assert_array_equal(delta.each, 0)
     np.testing.assert_array_equal(delta.residual, 0)
-    vector = analysis.drift_vector(problem, federation, at([5.0, 5.0]))
+    vector = analysis.drift_vector(problem, federation, at([5.0, 5.0]), most=1.0)
     assert float(vector.length) < 1e-14 and float(vector.zeta) > 1, "no bias, off the optimum too"
+    with pytest.raises(ValueError, match=r"an optimum, \|grad F\| <= 0.001 zeta_\*, got .* = 2.24"):
+        analysis.drift_vector(problem, federation, at([5.0, 5.0]))
 
 
 def blobs(sizes):

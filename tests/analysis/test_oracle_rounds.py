@@ -28,10 +28,10 @@ def schedules(rates, steps):
     return [rates[:count] for count in np.broadcast_to(steps, 4)]
 
 
-@pytest.fixture(params=[True, False], ids=["double", "single"])
-def tolerance(request):
-    with jax.enable_x64(request.param):
-        yield 1e-11 if request.param else 1e-4
+@pytest.fixture
+def tolerance():
+    with jax.enable_x64(True):
+        yield 1e-11
 
 
 def masks():

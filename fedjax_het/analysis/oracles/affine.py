@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.check import positive_int, short
 from fedjax_het.typing import Array, PyTree
 
@@ -28,11 +29,13 @@ class Affine:
     matrix: Array
     offset: Array
 
+    @double
     def __call__(self, state: Array) -> Array:
         """The state [m] after one round."""
         return jnp.matmul(self.matrix, state, precision="highest") + self.offset
 
     @property
+    @double
     def fixed_point(self) -> Array:
         """z with Mz + v = z, float [m].
 
@@ -45,10 +48,12 @@ class Affine:
         )
 
     @property
+    @double
     def rate(self) -> Array:
         """rho(M), the largest |eigenvalue|: the error shrinks by it in a round, or grows if it is above 1."""
         return jnp.max(jnp.abs(jnp.linalg.eigvals(self.matrix)))
 
+    @double
     def trajectory(self, start: Array, rounds: int) -> Array:
         """The states before and after each of the rounds, float [rounds + 1, m].
 
@@ -96,6 +101,10 @@ def affine_probe(step: Callable[[PyTree], PyTree], state: PyTree) -> tuple[Affin
     clients', or the state of absent clients. Then `fixed_point` is not for asking; leave such a part out of the
     state and compute it in the step, or follow `tangent.trajectory`. A round that draws is probed with its key
     held: that is one outcome's map.
+
+    Its precision is the step's own, which nobody else can widen: build federation, algorithm and state with x64
+    on, `with jax.enable_x64(True):`, for a map that is to be compared to more than six digits. What is asked of
+    the map afterwards is computed in double precision.
 
     Args:
         step: state -> state, of the same structure and shapes.

@@ -14,6 +14,7 @@ import numpy as np
 from jax.core import Tracer
 
 from fedjax_het.analysis.oracles.affine import Affine
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import local_filter, norm, spectral, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import known, number, require, short
@@ -58,6 +59,7 @@ def filtered(functions: Quadratics, filters: Array, omega: Array, server_learnin
     return Affine(jnp.eye(functions.dimension, dtype=pull.dtype) - rate * pull, rate * aim)
 
 
+@double
 def fedavg(
     functions: Quadratics,
     *,
@@ -94,6 +96,7 @@ def fedavg(
     return filtered(functions, filters, omega, server_learning_rate)
 
 
+@double
 def fedprox(
     functions: Quadratics,
     *,
@@ -130,6 +133,7 @@ def fedprox(
     return filtered(functions, filters, omega, server_learning_rate)
 
 
+@double
 def fednova(
     functions: Quadratics,
     *,

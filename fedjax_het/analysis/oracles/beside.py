@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_het.analysis.oracles.affine import Affine, affine_probe
 from fedjax_het.analysis.oracles.averages import shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import Work, local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.analysis.oracles.joint import Joint, blank
@@ -18,6 +19,7 @@ from fedjax_het.typing import Array
 __all__ = ["apfl", "ditto"]
 
 
+@double
 def ditto(
     functions: Quadratics,
     *,
@@ -73,6 +75,7 @@ def ditto(
     return affine_probe(step, blank(functions))[0]
 
 
+@double
 def apfl(
     functions: Quadratics,
     *,

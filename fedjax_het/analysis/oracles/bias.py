@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import constant_work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number
@@ -25,6 +26,7 @@ def _moved(functions: Quadratics, coefficient: Array) -> Array:
     return jnp.linalg.solve(functions.hessian, pulls)
 
 
+@double
 def drift_bias(functions: Quadratics, *, learning_rate: Any, steps: Any) -> Array:
     """w_inf - w* of local steps, to first order in eta: eta/2 H^-1 sum_k p_k (tau_k - 1) H_k g_k*.
 
@@ -50,6 +52,7 @@ def drift_bias(functions: Quadratics, *, learning_rate: Any, steps: Any) -> Arra
     return _moved(functions, done.rates[0] * (done.steps - 1).astype(done.rates.dtype) / 2)
 
 
+@double
 def prox_bias(functions: Quadratics, *, mu: Any) -> Array:
     """w_inf - w* of FedProx with exact solves, to first order in 1/mu: (1/mu) H^-1 sum_k p_k H_k g_k*.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fedjax_het.analysis.oracles.affine import Affine, affine_probe
 from fedjax_het.analysis.oracles.averages import proximal, shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import spectral, times
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.analysis.oracles.joint import Joint, blank
@@ -17,6 +18,7 @@ from fedjax_het.typing import Array
 __all__ = ["douglas_rachford", "feddyn"]
 
 
+@double
 def feddyn(
     functions: Quadratics,
     *,
@@ -66,6 +68,7 @@ def feddyn(
     return affine_probe(step, blank(functions))[0]
 
 
+@double
 def douglas_rachford(functions: Quadratics, *, alpha: Any) -> Affine:
     """FedDyn with exact solves and everyone present, as what it is: z <- 1/2 (I + (2 Pi - I) R) z.
 

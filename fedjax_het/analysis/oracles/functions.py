@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import spectral, times
 from fedjax_het.check import number, require, short
 from fedjax_het.federation import Federation
@@ -33,16 +34,19 @@ class Quadratics:
     b: Array
     p: Array
 
+    @double
     def gradients(self, w: Array) -> Array:
         """grad F_k(w) = A_k w - b_k, float [N, d]."""
         return jnp.einsum("nij,j->ni", self.A, w, precision="highest") - self.b
 
     @property
+    @double
     def hessian(self) -> Array:
         """H = sum_k p_k A_k, float [d, d]."""
         return jnp.einsum("n,nij->ij", self.p, self.A, precision="highest")
 
     @property
+    @double
     def optimum(self) -> Array:
         """w* = argmin F = H^-1 sum_k p_k b_k, float [d]."""
         return jnp.linalg.solve(self.hessian, jnp.matmul(self.p, self.b, precision="highest"))
@@ -58,6 +62,7 @@ class Quadratics:
         return self.b.shape[1]
 
 
+@double
 def quadratics(A: Any, a: Any = None, *, b: Any = None, weights: Any = None) -> Quadratics:
     """The functions of N clients, by their minimisers or by their linear terms.
 
@@ -105,6 +110,7 @@ def quadratics(A: Any, a: Any = None, *, b: Any = None, weights: Any = None) -> 
     return Quadratics(A, points, shares / jnp.sum(shares))
 
 
+@double
 def quadratics_of(federation: Federation) -> Quadratics:
     """The functions of a federation of quadratics: means over clients' training rows, and p_k = n_k / n.
 
@@ -135,6 +141,7 @@ def quadratics_of(federation: Federation) -> Quadratics:
     return quadratics(A / held[:, None, None], b=b / held[:, None], weights=size)
 
 
+@double
 def envelope(functions: Quadratics, mu: Any) -> Quadratics:
     """The Moreau envelopes min_v F_k(v) + mu/2 |v - w|^2, which are quadratics themselves.
 

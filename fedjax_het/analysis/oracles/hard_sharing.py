@@ -11,6 +11,7 @@ import numpy as np
 
 from fedjax_het.analysis.oracles.affine import Affine, affine_probe
 from fedjax_het.analysis.oracles.averages import shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.analysis.oracles.joint import Joint
 from fedjax_het.analysis.oracles.partial import partial
@@ -19,6 +20,7 @@ from fedjax_het.check import positive_ints, require, short
 __all__ = ["hard_sharing"]
 
 
+@double
 def hard_sharing(
     functions: Quadratics,
     *,

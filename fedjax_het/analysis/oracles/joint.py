@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number, require
 from fedjax_het.typing import Array
@@ -32,6 +33,7 @@ class Joint(NamedTuple):
     control: Array
 
 
+@double
 def joint(point: Any, control: Any) -> Array:
     """The flat state [d + N d] of a point [d] and controls [N, d].
 
@@ -47,6 +49,7 @@ def joint(point: Any, control: Any) -> Array:
     return jnp.concatenate([point, control.ravel()])
 
 
+@double
 def split(state: Array, clients: int) -> Joint:
     """The point and the controls of flat states [..., d + N d], such as a trajectory's."""
     dimension = state.shape[-1] // (clients + 1)

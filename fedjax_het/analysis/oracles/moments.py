@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from fedjax_het.analysis.oracles.affine import Affine
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.analysis.oracles.noise import accumulated, check_noise
@@ -35,11 +36,13 @@ class Moments:
     mean: Array
     covariance: Array
 
+    @double
     def gap(self, functions: Quadratics) -> Array:
         """E F(w) - F* = 1/2 tr(H C) + 1/2 (E w - w*)'H (E w - w*), float [...]."""
         away = self.mean - jnp.broadcast_to(functions.optimum, self.mean.shape)
         return (self._trace(functions.hessian) + self._square(functions.hessian, away)) / 2
 
+    @double
     def dissimilarity(self, functions: Quadratics) -> Array:
         """E sum_k p_k |grad F_k(w) - grad F(w)|^2, float [...]."""
         apart = functions.A - functions.hessian[None]
@@ -82,6 +85,7 @@ class RandomAffine:
     between: Array
     own: Array
 
+    @double
     def __call__(self, before: Moments) -> Moments:
         """The moments after one round."""
         mean = self.mean(before.mean)
@@ -90,11 +94,13 @@ class RandomAffine:
         return Moments(mean, self._carried(before.covariance) + self.between * between + self._added)
 
     @property
+    @double
     def mean(self) -> Affine:
         """The map of the mean: that of the round with everyone and without noise."""
         matrix = jnp.einsum("n,nij->ij", self.share, self.matrix, precision="highest")
         return Affine(matrix, jnp.matmul(self.share, self.offset, precision="highest"))
 
+    @double
     def trajectory(self, start: Any, rounds: int) -> Moments:
         """The moments before and after each of the rounds, with a leading axis of rounds + 1.
 
@@ -118,6 +124,7 @@ class RandomAffine:
         return Moments(path, jnp.concatenate([start.covariance[None], after]))
 
     @property
+    @double
     def stationary(self) -> Moments:
         """Where the moments stay, from one linear solve of d^2 equations.
 
@@ -134,6 +141,7 @@ class RandomAffine:
         return Moments(mean, (solved + solved.T) / 2)
 
     @property
+    @double
     def rate(self) -> Array:
         """The largest |eigenvalue| of the covariance's map: variances settle if it is below 1, scalar.
 
@@ -179,6 +187,7 @@ class RandomAffine:
         return jnp.einsum("n,nij->ij", self.own, self.noise, precision="highest")
 
 
+@double
 def moments(
     functions: Quadratics,
     *,

@@ -7,11 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from fedjax_het.analysis.oracles.affine import Affine
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.check import number
 
 __all__ = ["server_momentum"]
 
 
+@double
 def server_momentum(
     round_map: Affine, *, beta: Any, server_learning_rate: Any = 1.0, nesterov: bool = False
 ) -> Affine:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fedjax_het.analysis.oracles.affine import Affine, affine_probe
 from fedjax_het.analysis.oracles.averages import shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number
@@ -40,6 +41,7 @@ def _mean(functions: Quadratics, models: Array) -> Array:
     return jnp.matmul(functions.p, models, precision="highest")[None]
 
 
+@double
 def meanreg(
     functions: Quadratics, *, lam: Any, learning_rate: Any, steps: Any = None, present: Any = None
 ) -> Affine:
@@ -78,6 +80,7 @@ def meanreg(
     return _own(functions, step)
 
 
+@double
 def l2gd(
     functions: Quadratics, *, lam: Any, p: Any, learning_rate: Any, steps: Any = None, present: Any = None
 ) -> Coin:

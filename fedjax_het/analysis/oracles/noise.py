@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import Work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number, positive_int, require, short, whole
@@ -35,6 +36,7 @@ class Noise(NamedTuple):
     batches: Array | None = None
 
 
+@double
 def gradient_noise(federation: Federation, batch_size: int | None) -> Noise:
     """The noise of minibatches as the engine draws them: without replacement within an epoch.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedjax_het.analysis.oracles.affine import Affine, affine_probe
 from fedjax_het.analysis.oracles.averages import shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import Work, local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.analysis.oracles.joint import Joint
@@ -19,6 +20,7 @@ from fedjax_het.typing import Array
 __all__ = ["partial"]
 
 
+@double
 def partial(
     functions: Quadratics,
     *,

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedjax_het.analysis.oracles.affine import Affine
 from fedjax_het.analysis.oracles.averages import filtered, shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import preconditioned, spectral, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import known, number
@@ -17,6 +18,7 @@ VARIANTS = {"exact": 2, "hf": 2, "fo": 1}
 """How many factors I - alpha A_k a local gradient has: of the step before it, and of its derivative."""
 
 
+@double
 def perfedavg(
     functions: Quadratics,
     *,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_het.analysis.oracles.affine import Affine
 from fedjax_het.analysis.oracles.averages import filtered, shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import Work, local_filter, preconditioned, spectral, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number, require, short
@@ -17,6 +18,7 @@ from fedjax_het.typing import Array
 __all__ = ["pfedme"]
 
 
+@double
 def pfedme(
     functions: Quadratics,
     *,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fedjax_het.analysis.oracles.affine import Affine, affine_probe
 from fedjax_het.analysis.oracles.averages import shares
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.analysis.oracles.joint import Joint, blank
@@ -19,6 +20,7 @@ OPTIONS = ("I", "II")
 """A new control variate is I, the gradient at the server's point; II, the mean gradient of the local steps."""
 
 
+@double
 def scaffold(
     functions: Quadratics,
     *,
@@ -73,6 +75,7 @@ def scaffold(
     return affine_probe(step, blank(functions))[0]
 
 
+@double
 def scaffold_fresh(
     functions: Quadratics,
     *,

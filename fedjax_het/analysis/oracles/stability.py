@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from fedjax_het.analysis.oracles.double import double
 from fedjax_het.analysis.oracles.filters import constant_work, local_filter, spectral, times, work
 from fedjax_het.analysis.oracles.functions import Quadratics
 from fedjax_het.check import number
@@ -14,12 +15,14 @@ from fedjax_het.typing import Array
 __all__ = ["contraction", "extremes", "inexactness", "step_limit"]
 
 
+@double
 def extremes(functions: Quadratics) -> tuple[Array, Array]:
     """(mu, L): the least and the largest curvature of any client, scalars."""
     values = jnp.linalg.eigvalsh(functions.A)
     return jnp.min(values), jnp.max(values)
 
 
+@double
 def step_limit(functions: Quadratics, *, mu: Any = 0.0) -> Array:
     """The largest eta at which no number of local steps diverges: 2 / (L + mu), scalar.
 
@@ -36,6 +39,7 @@ def step_limit(functions: Quadratics, *, mu: Any = 0.0) -> Array:
     return 2 / (extremes(functions)[1] + number("mu", mu, least=0, remedy="0 is FedAvg"))
 
 
+@double
 def contraction(functions: Quadratics, *, learning_rate: Any, steps: Any) -> Array:
     """max(|1 - eta mu|, |1 - eta L|)^E >= rho of a FedAvg round with equal steps; scalar.
 
@@ -48,6 +52,7 @@ def contraction(functions: Quadratics, *, learning_rate: Any, steps: Any) -> Arr
     return jnp.max(shrink ** done.steps.astype(shrink.dtype))
 
 
+@double
 def inexactness(
     functions: Quadratics, w: Any, *, mu: Any = 0.0, learning_rate: Any, steps: Any = None
 ) -> tuple[Array, Array]:
