@@ -7,6 +7,7 @@ x64).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from fedjax_het import keys
 from fedjax_het.check import short
 from fedjax_het.models import modules
+from fedjax_het.models.convolution import conv_general_dilated, warn_of_slow
 from fedjax_het.pool import Pool, PoolSpec, expect_pool
 from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array, Bound, Key, Metrics, Params, PyTree
@@ -54,6 +56,23 @@ def _masking(weight: Array | None) -> Callable[..., Any]:
     return interceptor
 
 
+def _convolving(following: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
+    """An interceptor that gives every `linen.Conv` without a convolution of its own the fast one."""
+    from flax import linen
+
+    layer = context.module
+    if not (isinstance(layer, linen.Conv) and context.method_name == "__call__"):
+        return following(*args, **kwargs)
+    if layer.conv_general_dilated is not None:
+        return following(*args, **kwargs)
+    fast = functools.partial(conv_general_dilated, layer="/".join(layer.path))
+    object.__setattr__(layer, "conv_general_dilated", fast)  # frozen, as all flax modules
+    try:
+        return following(*args, **kwargs)
+    finally:
+        object.__setattr__(layer, "conv_general_dilated", None)
+
+
 def _linen_apply(
     module: Any,
     flags: tuple[str, ...],
@@ -71,13 +90,14 @@ def _linen_apply(
     with jax.numpy_dtype_promotion("standard"):
         if train and key is not None:
             rngs = {"dropout": key, "params": keys.stream(key, "others")}
-            with linen.intercept_methods(_masking(weight)):
+            with linen.intercept_methods(_masking(weight)), linen.intercept_methods(_convolving):
                 out, new = module.apply(variables, x, rngs=rngs, mutable=list(buffers), **modes)
         else:
             # A module whose only switch is `train` would still ask for a key: drop the layer itself.
             with linen.intercept_methods(_masking(weight)), linen.intercept_methods(_without_dropout):
                 mutable = list(buffers) if train else []
-                out, new = module.apply(variables, x, mutable=mutable, **modes)
+                with linen.intercept_methods(_convolving):
+                    out, new = module.apply(variables, x, mutable=mutable, **modes)
     return out, modules.like(buffers, {**buffers, **new}) if buffers else buffers
 
 
@@ -101,6 +121,9 @@ def from_linen(
 
     A batch that is not full is filled up with repeated rows. They count neither in the loss nor in the
     statistics of `linen.BatchNorm` layers whose input keeps the row axis first.
+
+    `linen.Conv` layers run by `models.convolution`, which is fast in local training; what it does not cover,
+    and `linen.ConvTranspose` and `linen.ConvLocal`, is named in a warning.
 
     Args:
         module: an unbound, hashable module.
@@ -138,12 +161,15 @@ def from_linen(
     types = tuple(getattr(linen, name) for name in modules.NORMS)
     found: list[str] = []
     batch_norms: list[str] = []
+    slow: set[str] = set()
 
     def note(following: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
         if isinstance(context.module, types):
             found.append("/".join(context.module.path))
             if isinstance(context.module, linen.BatchNorm):
                 batch_norms.append(found[-1])
+        if isinstance(context.module, (linen.ConvTranspose, linen.ConvLocal)):
+            slow.add("/".join(context.module.path))
         return following(*args, **kwargs)
 
     def build(key: Key) -> Model:
@@ -152,6 +178,7 @@ def from_linen(
 
     # A function of its own: an equal `init` seen before would come from JAX's cache, and note nothing.
     model = jax.eval_shape(build, jax.random.key(0))
+    warn_of_slow(slow)
     return modules.finish(
         type(module).__name__,
         init,

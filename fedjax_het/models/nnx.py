@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from fedjax_het import keys
 from fedjax_het.check import short
 from fedjax_het.models import modules
+from fedjax_het.models.convolution import conv_general_dilated, warn_of_slow
 from fedjax_het.pool import Pool, expect_pool
 from fedjax_het.problem import Model, Problem
 from fedjax_het.typing import Array, Bound, Key, Metrics, Params, PyTree
@@ -74,6 +75,11 @@ def _nnx_apply(
         model.eval()
     if not random:
         model.set_attributes(deterministic=True, raise_if_not_found=False)
+    for path, layer in nnx.iter_modules(model):
+        if isinstance(layer, nnx.Conv) and layer.conv_general_dilated is jax.lax.conv_general_dilated:
+            layer.conv_general_dilated = functools.partial(
+                conv_general_dilated, layer="/".join(map(str, path)) or "the module"
+            )
     with jax.numpy_dtype_promotion("standard"):
         out = model(x, **modules.modes(flags, train, random))
     if not buffers:
@@ -120,6 +126,9 @@ def from_nnx(
 
     A batch that is not full is filled up with repeated rows. They do not count in the loss, but they do in
     batch statistics, since NNX layers are not told which rows count (`from_linen` tells BatchNorm).
+
+    `nnx.Conv` layers run by `models.convolution`, as in `from_linen`; `nnx.ConvTranspose` is named in a
+    warning.
 
     Args:
         factory: rngs (an `nnx.Rngs`, passed by that name) -> module, for example
@@ -169,8 +178,14 @@ def from_nnx(
         built["norms"] = [
             "/".join(map(str, path)) for path, part in nnx.iter_modules(model) if isinstance(part, types)
         ]
+        built["slow"] = [
+            "/".join(map(str, path))
+            for path, part in nnx.iter_modules(model)
+            if isinstance(part, nnx.ConvTranspose)
+        ]
 
     jax.eval_shape(build, jax.random.key(0))
+    warn_of_slow(built["slow"])
     return modules.finish(
         built["name"],
         Bound(_nnx_init, (factory,)),
