@@ -11,6 +11,8 @@ What the JAX program does for speed, each found by measurement on one core:
   gradient is stated as (d^T x)^T behind a barrier, because XLA:CPU sends a product to its fast micro-kernels
   only if the left side contracts its last axis; x^T d as autodiff writes it runs in slower code. Gradient
   and value are the same.
+- Convolutions (W3): one jitted call a step from a Python loop. Inside a compiled loop XLA:CPU runs their
+  gradients in naive code, ten times slower than all else together.
 - A model beyond cache (W2): one client at a time, without a batch axis, a loop of the client's own length.
   The stated gradient loses here (the transposed result is as large as the layer), so it is plain autodiff.
 """
@@ -54,6 +56,14 @@ _narrow.defvjp(_narrow_forward, _narrow_backward)
 def _loss(params: Params, x: jax.Array, y: jax.Array, *, stated: bool) -> jax.Array:
     """Mean cross-entropy of a batch, scalar."""
     product = jnp.matmul
+    for name in [name for name in params if name.startswith("conv")]:
+        x = x.reshape(len(x), 28, 28, 1) if x.ndim == 2 else x
+        kernel = params[name]["kernel"]
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jax.nn.relu(x + params[name]["bias"])
+        rows, height, width, channels = x.shape
+        x = x.reshape(rows, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+    x = x.reshape(len(x), -1)
     if "dense_0" in params:
         x = jax.nn.relu(x @ params["dense_0"]["kernel"] + params["dense_0"]["bias"])
     elif stated:
@@ -71,6 +81,8 @@ def handwritten(workload: Workload, *, group: int | None = None, stated: bool = 
             10 for W1 and 1 for W2 if not given.
         stated: state the weight gradient of a model of one layer, see above; otherwise plain autodiff.
     """
+    if "conv_0" in workload.params:
+        return _step_by_step(workload)
     batch, rate = workload.batch, workload.learning_rate
     order = np.concatenate(workload.rows)
     x = jnp.asarray(workload.x[order].reshape(-1, batch, workload.x.shape[1]))
@@ -128,6 +140,57 @@ def handwritten(workload: Workload, *, group: int | None = None, stated: bool = 
     return lambda: jax.block_until_ready(rounds(start, ids))[0]
 
 
+def _channels_first(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A dense layer's kernel after images, its inputs in PyTorch's order; as it is for 0 channels."""
+    if not channels:
+        return kernel
+    side = int(np.sqrt(len(kernel) // channels))
+    return kernel.reshape(side, side, channels, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+
+
+def _channels_last(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """The inverse of `_channels_first`."""
+    if not channels:
+        return kernel
+    side = int(np.sqrt(len(kernel) // channels))
+    return kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3).reshape(kernel.shape)
+
+
+def _step_by_step(workload: Workload) -> Run:
+    """A jitted call for every step from a Python loop: outside of loops XLA lays the convolutions out well."""
+    batch, rate = workload.batch, workload.learning_rate
+    order = np.concatenate(workload.rows)
+    x = jnp.asarray(workload.x[order].reshape(-1, batch, workload.x.shape[1]))
+    y = jnp.asarray(workload.y[order].reshape(-1, batch))
+    sizes = workload.sizes
+    first = (np.cumsum(sizes) - sizes) // batch
+    gradient = jax.grad(functools.partial(_loss, stated=False))
+
+    @jax.jit
+    def step(params: Params, x: jax.Array, y: jax.Array, i: jax.Array) -> Params:
+        return jax.tree.map(lambda p, g: p - rate * g, params, gradient(params, x[i], y[i]))
+
+    @jax.jit
+    def add(total: Params, weight: Any, params: Params, server: Params) -> Params:
+        return jax.tree.map(lambda t, p, s: t + weight * (p - s), total, params, server)
+
+    start = jax.tree.map(jnp.asarray, workload.params)
+
+    def run() -> Params:
+        server = start
+        for ids in workload.ids:
+            total = jax.tree.map(jnp.zeros_like, server)
+            for k in ids:
+                params = server
+                for i in range(first[k], first[k] + sizes[k] // batch):
+                    params = step(params, x, y, i)
+                total = add(total, sizes[k] / sizes[ids].sum(), params, server)
+            server = jax.tree.map(jnp.add, server, total)
+        return jax.block_until_ready(server)
+
+    return run
+
+
 def pytorch(workload: Workload, *, optimizer: bool = False) -> Run:
     """A plain PyTorch loop over clients and batches: slices of one tensor, autograd, SGD.
 
@@ -145,9 +208,18 @@ def pytorch(workload: Workload, *, optimizer: bool = False) -> Run:
     first = np.cumsum(sizes) - sizes
     layers: list[nn.Module] = []
     start: list[torch.Tensor] = []
-    for weights in workload.params.values():
-        layers += [nn.Linear(*weights["kernel"].shape), nn.ReLU()]
-        start += [torch.from_numpy(weights["kernel"].T.copy()), torch.from_numpy(weights["bias"])]
+    after_images = 0
+    for name, weights in workload.params.items():
+        kernel = weights["kernel"]
+        if name.startswith("conv"):
+            layers += [] if layers else [nn.Unflatten(1, (1, 28, 28))]
+            layers += [nn.Conv2d(kernel.shape[2], kernel.shape[3], 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+            kernel, after_images = kernel.transpose(3, 2, 0, 1), kernel.shape[-1]
+        else:
+            layers += [nn.Flatten()] if after_images and name == "dense_0" else []
+            layers += [nn.Linear(*kernel.shape), nn.ReLU()]
+            kernel = _channels_first(kernel, after_images if name == "dense_0" else 0).T
+        start += [torch.from_numpy(kernel.copy()), torch.from_numpy(weights["bias"])]
     model = nn.Sequential(*layers[:-1])
     params = list(model.parameters())
     cross_entropy = nn.CrossEntropyLoss()
@@ -188,7 +260,13 @@ def pytorch(workload: Workload, *, optimizer: bool = False) -> Run:
                     for t, p, s in zip(total, params, server):
                         t.add_(p - s, alpha=int(sizes[k]) / rows)
             server = [s + t for s, t in zip(server, total)]
-        pairs = zip(workload.params, server[::2], server[1::2])
-        return {name: {"kernel": w.numpy().T, "bias": b.numpy()} for name, w, b in pairs}
+        made = {}
+        for name, w, b in zip(workload.params, server[::2], server[1::2]):
+            if name.startswith("conv"):
+                kernel = w.numpy().transpose(2, 3, 1, 0)
+            else:
+                kernel = _channels_last(w.numpy().T, after_images if name == "dense_0" else 0)
+            made[name] = {"kernel": kernel, "bias": b.numpy()}
+        return made
 
     return run

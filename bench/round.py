@@ -79,15 +79,21 @@ def executor(text: str) -> Any:
 
 def engine(workload: workloads.Workload, how: Any) -> baselines.Run:
     """The library's own round, all rounds as one block."""
-    pool = fh.pool(workload.x, workload.y, num_classes=10, name=workload.name)
+    x = workload.x.reshape(-1, 28, 28) if "conv_0" in workload.params else workload.x
+    pool = fh.pool(x, workload.y, num_classes=10, name=workload.name)
     empty = [np.zeros(0, np.int32)] * len(workload.rows)
     federation = assemble(pool, workload.rows, empty, empty)
-    hidden = "dense_0" in workload.params
-    problem = fh.models.mlp(pool, hidden=(workload.params["dense_0"]["bias"].size,)) if hidden else None
+    width = {name: leaves["bias"].size for name, leaves in workload.params.items()}
+    problem = fh.models.softmax(pool)
+    if "conv_0" in width:
+        channels = (width["conv_0"], width["conv_1"])
+        problem = fh.models.cnn(pool, channels=channels, hidden=(width["dense_0"],))
+    elif "dense_0" in width:
+        problem = fh.models.mlp(pool, hidden=(width["dense_0"],))
     solver = fh.local.sgd(
         learning_rate=workload.learning_rate, batch_size=workload.batch, epochs=1, shuffle=False
     )
-    algorithm = fh.algorithms.fedavg(problem or fh.models.softmax(pool), solver)
+    algorithm = fh.algorithms.fedavg(problem, solver)
     round_fn = fh.make_round(fh.sampling.scripted(workload.ids), how)
     block = fh.make_block(round_fn, len(workload.ids))
     state = fh.initial_state(algorithm, federation, key=jax.random.key(0), round_fn=round_fn)

@@ -1,4 +1,4 @@
-"""The two workloads of `round.py`: data, cohorts, initial weights, and the loss they must end at.
+"""The workloads of `round.py`: data, cohorts, initial weights, and the loss they must end at.
 
 Every system gets the same rows in the same order, the same cohort in every round and the same initial
 weights. Every client's size is a multiple of the batch, so no batch is short, and nothing is shuffled. What
@@ -11,7 +11,14 @@ of SGD over its rows as they are stored, and w becomes w + sum_k (n_k / n) (w_k 
 - W2: MLP 784-200-10 with ReLU on Fashion-MNIST scaled to 0..1, 1000 clients of 60 rows whose label
   proportions are drawn from Dirichlet(0.1), batch 20, learning rate 0.05, He initial weights, 10 rounds.
 
-Cohorts of 100 are drawn without replacement and sorted. All draws come from `numpy.random.default_rng(42)`.
+- W3: CNN of two 5 x 5 convolutions with zeros around (32 and 64 channels), each followed by ReLU and 2 x 2 max
+  pooling, a dense layer of 512 with ReLU and a head, on the same images, 100 clients of 100 rows from
+  Dirichlet(0.1), cohorts of 10, batch 20, learning rate 0.05, He initial weights, 1 round. Pixels have uniform
+  noise up to 0.05: where a background is flat the entries of a pooling square tie, and systems differ in who
+  gets the gradient of a tie.
+
+Cohorts (of 100 if nothing else is said) are drawn without replacement and sorted. All draws come from
+`numpy.random.default_rng(42)`.
 The loss compared at the end is the mean cross-entropy of the global model over the rows of all clients,
 evaluated in float64.
 
@@ -23,18 +30,21 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plain
 
 __all__ = ["WORKLOADS", "Workload", "evaluate", "load", "reference_loss"]
 
 SEED = 42
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
-REFERENCE = {"W1": 2.2067286, "W2": 1.2352673}
+REFERENCE = {"W1": 2.2067286, "W2": 1.2352673, "W3": 2.2554743}
 """`reference_loss` of the full workloads."""
 
 
@@ -43,13 +53,14 @@ class Workload:
     """One workload, on the host.
 
     Attributes:
-        name: "W1" or "W2".
+        name: "W1", "W2" or "W3".
         x: features of the pool, float32 [M, features].
         y: labels of the pool, int32 [M].
         rows: row numbers of the pool, one array for each of the N clients.
         ids: the cohort of every round, ascending, int32 [rounds, C].
         params: initial weights, {layer: {"kernel": float32 [in, out], "bias": float32 [out]}}; the last layer
-            is "head", a hidden one is "dense_0" and followed by ReLU.
+            is "head", a hidden one is "dense_0" and followed by ReLU; kernels of "conv_0" and "conv_1", which
+            see squares of pixels, are [5, 5, in, out].
         batch: rows of a batch.
         learning_rate: of the clients' SGD.
         flops: floating point operations of forward and backward pass, per sample.
@@ -146,56 +157,94 @@ def _dirichlet(generator: np.random.Generator, labels: np.ndarray, clients: int,
     return rows
 
 
-def fashion(*, clients: int = 1000, rounds: int = 10, cohort: int = 100, hidden: int = 200) -> Workload:
-    """W2."""
-    generator = np.random.default_rng(SEED)
+def _images(
+    name: str,
+    generator: np.random.Generator,
+    clients: int,
+    size: int,
+    rounds: int,
+    cohort: int,
+    params: Callable[[], Any],
+    flops: float,
+) -> Workload:
+    """Fashion-MNIST dealt out; `params` makes the weights, after the rows and before the cohorts are drawn."""
     images, labels = _fashion_mnist()
-    batch, size = 20, 60
-    sizes = (784, hidden, 10)
     rows = _dirichlet(generator, labels, clients, size)
     if clients * size < len(labels):
         kept, place = np.unique(np.concatenate(rows), return_inverse=True)
         images, labels = images[kept], labels[kept]
         rows = list(place.astype(np.int32).reshape(clients, size))
-    params = {
-        layer: _dense(a, b, generator.normal(0, np.sqrt(2 / a), (a, b)))
-        for layer, a, b in zip(("dense_0", "head"), sizes[:-1], sizes[1:])
-    }
+    weights = params()
     return Workload(
-        name="W2",
+        name=name,
         x=images.astype(np.float32) / 255,
         y=labels,
         rows=rows,
         ids=_cohorts(generator, clients, rounds, cohort),
-        params=params,
-        batch=batch,
+        params=weights,
+        batch=20,
         learning_rate=0.05,
-        flops=4 * 784 * hidden + 6 * hidden * 10,
+        flops=flops,
         reference=None,
     )
 
 
-WORKLOADS = ("W1", "W2")
+def fashion(*, clients: int = 1000, rounds: int = 10, cohort: int = 100, hidden: int = 200) -> Workload:
+    """W2."""
+    generator, sizes = np.random.default_rng(SEED), (784, hidden, 10)
+
+    def params() -> Any:
+        return {
+            layer: _dense(a, b, generator.normal(0, np.sqrt(2 / a), (a, b)))
+            for layer, a, b in zip(("dense_0", "head"), sizes[:-1], sizes[1:])
+        }
+
+    flops = 4 * 784 * hidden + 6 * hidden * 10
+    return _images("W2", generator, clients, 60, rounds, cohort, params, flops)
+
+
+def convolutional(
+    *,
+    clients: int = 100,
+    rounds: int = 1,
+    cohort: int = 10,
+    channels: tuple[int, int] = (32, 64),
+    hidden: int = 512,
+) -> Workload:
+    """W3."""
+    generator, (first, second) = np.random.default_rng(SEED), channels
+
+    def params() -> Any:
+        shapes = {
+            "conv_0": (5, 5, 1, first),
+            "conv_1": (5, 5, first, second),
+            "dense_0": (49 * second, hidden),
+            "head": (hidden, 10),
+        }
+        return {
+            layer: _dense(0, shape[-1], generator.normal(0, np.sqrt(2 / math.prod(shape[:-1])), shape))
+            for layer, shape in shapes.items()
+        }
+
+    # the first layer has no gradient towards its input: two products, all others three
+    products = 2 * 784 * 25 * first, 3 * 196 * 25 * first * second, 3 * 49 * second * hidden, 3 * hidden * 10
+    made = _images("W3", generator, clients, 100, rounds, cohort, params, 2 * sum(products))
+    noise = generator.uniform(0, 0.05, made.x.shape).astype(np.float32)
+    return dataclasses.replace(made, x=made.x + noise)
+
+
+WORKLOADS = ("W1", "W2", "W3")
 _TINY = {
     "W1": {"clients": 30, "rounds": 3, "cohort": 10, "largest": 200},
     "W2": {"clients": 30, "rounds": 2, "cohort": 5, "hidden": 20},
+    "W3": {"clients": 8, "rounds": 2, "cohort": 2, "channels": (4, 6), "hidden": 16},
 }
 
 
 def load(name: str, *, tiny: bool = False) -> Workload:
     """The workload of this name; `tiny` shrinks it for a smoke test and leaves its reference out."""
-    workload = {"W1": synthetic, "W2": fashion}[name](**(_TINY[name] if tiny else {}))
+    workload = {"W1": synthetic, "W2": fashion, "W3": convolutional}[name](**(_TINY[name] if tiny else {}))
     return workload if tiny else dataclasses.replace(workload, reference=REFERENCE[name])
-
-
-def _forward(params: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """(log-probabilities, activations of the hidden layer if there is one)."""
-    hidden = None
-    if "dense_0" in params:
-        x = hidden = np.maximum(x @ params["dense_0"]["kernel"] + params["dense_0"]["bias"], 0)
-    out = x @ params["head"]["kernel"] + params["head"]["bias"]
-    out = out - out.max(axis=1, keepdims=True)
-    return out - np.log(np.exp(out).sum(axis=1, keepdims=True)), hidden
 
 
 def evaluate(workload: Workload, params: Any) -> float:
@@ -206,7 +255,7 @@ def evaluate(workload: Workload, params: Any) -> float:
     }
     total, count = 0.0, 0
     for chunk in np.array_split(np.concatenate(workload.rows), 32):
-        log_p, _ = _forward(double, workload.x[chunk].astype(np.float64))
+        log_p = plain.log_probabilities(double, workload.x[chunk].astype(np.float64))
         total -= float(log_p[np.arange(len(chunk)), workload.y[chunk]].sum())
         count += len(chunk)
     return total / count
@@ -214,36 +263,21 @@ def evaluate(workload: Workload, params: Any) -> float:
 
 def reference_loss(workload: Workload) -> float:
     """The loss after all rounds by a plain loop in float64 NumPy, gradients by hand."""
-    start = {
-        f"{layer}/{leaf}": value.astype(np.float64)
-        for layer, leaves in workload.params.items()
-        for leaf, value in leaves.items()
-    }
-
-    def nested(flat: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-        return {
-            layer: {leaf: flat[f"{layer}/{leaf}"] for leaf in ("kernel", "bias")} for layer in workload.params
-        }
-
+    start = plain.copied(workload.params)
     for ids in workload.ids:
         total = sum(len(workload.rows[k]) for k in ids)
-        mean = {name: np.zeros_like(value) for name, value in start.items()}
+        mean = {layer: {leaf: 0 * value for leaf, value in leaves.items()} for layer, leaves in start.items()}
         for k in ids:
-            local = {name: value.copy() for name, value in start.items()}
+            local = plain.copied(start)
             for batch in np.split(workload.rows[k], len(workload.rows[k]) // workload.batch):
-                x = workload.x[batch].astype(np.float64)
-                log_p, hidden = _forward(nested(local), x)
-                error = np.exp(log_p)
-                error[np.arange(len(batch)), workload.y[batch]] -= 1
-                error /= len(batch)
-                inputs = x if hidden is None else hidden
-                grads = {"head/bias": error.sum(0), "head/kernel": inputs.T @ error}
-                if hidden is not None:
-                    back = (error @ local["head/kernel"].T) * (hidden > 0)
-                    grads |= {"dense_0/bias": back.sum(0), "dense_0/kernel": x.T @ back}
-                for name, gradient in grads.items():
-                    local[name] -= workload.learning_rate * gradient
-            for name, value in local.items():
-                mean[name] += len(workload.rows[k]) / total * (value - start[name])
-        start = {name: start[name] + mean[name] for name in start}
-    return evaluate(workload, nested(start))
+                grads = plain.gradients(local, workload.x[batch].astype(np.float64), workload.y[batch])
+                for layer, leaves in grads.items():
+                    for leaf, gradient in leaves.items():
+                        local[layer][leaf] -= workload.learning_rate * gradient
+            for layer, leaves in local.items():
+                for leaf, value in leaves.items():
+                    mean[layer][leaf] += len(workload.rows[k]) / total * (value - start[layer][leaf])
+        for layer, leaves in mean.items():
+            for leaf, value in leaves.items():
+                start[layer][leaf] += value
+    return evaluate(workload, start)
