@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedjax_het import command_lists, command_theory
+from fedjax_het import command_lists, command_theory, compile_cache
 
 if TYPE_CHECKING:
     from fedjax_het.experiment import Comparison, Config
@@ -275,6 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 for bad input or a run that failed; 130 after Ctrl-C.
     """
     arguments = parse(argv)
+    compile_cache.turn_on()
     commands = {
         "describe": _describe,
         "kinds": command_lists.listed,

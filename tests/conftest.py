@@ -25,6 +25,7 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0"
     + " --xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jax").startswith("0.10."),
 )
+os.environ["FEDJAX_HET_COMPILE_CACHE"] = ""  # what is compiled here is compiled for tests
 
 import jax
 import pytest

@@ -18,7 +18,7 @@ LAYERS = (
     "plots",
     "experiment theory",
     "advisor",
-    "command_lists command_theory",
+    "command_lists command_theory compile_cache",
     "cli",
     "__main__",
 )
