@@ -155,8 +155,9 @@ def of_quadratics(functions: Quadratics, start: Any, noise: Any = None) -> Const
 
     Gamma = 1/2 sum_k p_k g_k*' A_k^+ g_k* with g_k* = grad F_k(w*), infinite where an F_k has no minimum. The
     pair (G^2, B^2) is (2 zeta_*^2, 2), which holds of all convex functions. Where some A_k has a negative
-    eigenvalue there is neither mu nor such a pair: both are nan. Where sum_k p_k A_k has one there is no
-    optimum: what is measured at it is nan, and F(w_0) - F* infinite. zeta_bar^2 is infinite unless all
+    eigenvalue there is neither mu nor such a pair: both are nan. Where sum_k p_k A_k has one, or F slopes for
+    ever, there is no optimum: what is measured at it is nan, and F(w_0) - F* infinite. Where F is flat in some
+    direction, w* is the optimum that is nearest to the start. zeta_bar^2 is infinite unless all
     curvatures agree. Li's G^2 depends on a run: see `fedjax_het.analysis.local_gradients`. Clients of weight 0
     do not count.
 
@@ -170,11 +171,15 @@ def of_quadratics(functions: Quadratics, start: Any, noise: Any = None) -> Const
         Constants, all exact.
 
     Raises:
-        TypeError, ValueError: a start or a noise of the wrong kind or shape.
+        TypeError, ValueError: not Quadratics, a start or a noise of the wrong kind or shape, variances < 0.
 
     Reference:
         Li, Huang, Yang, Wang, Zhang, ICLR 2020 (Gamma); Karimireddy et al., ICML 2020, Assumptions A1, A2.
     """
+    if not isinstance(functions, Quadratics):
+        raise TypeError(
+            f"functions must be Quadratics, got {short(functions)}: see analysis.oracles.quadratics"
+        )
     count, dimension = functions.b.shape
     noise = np.zeros(count) if noise is None else noise
     away = number("start", start, remedy="the parameters before the first round [d]")
@@ -186,6 +191,11 @@ def of_quadratics(functions: Quadratics, start: Any, noise: Any = None) -> Const
         jnp.shape(spread) in ((count,), (count, dimension, dimension)),
         f"noise must have shape [{count}] or [{count}, {dimension}, {dimension}], got {short(noise)}: the "
         "covariance of a local gradient, or its trace, for each client",
+    )
+    traces = spread if jnp.ndim(spread) == 1 else jnp.trace(spread, axis1=1, axis2=2)
+    require(
+        isinstance(spread, Tracer) or bool(jnp.all(traces >= 0)),
+        f"noise must be >= 0, got {short(noise)}: a variance is the mean of a square",
     )
     if any(isinstance(leaf, Tracer) for leaf in (*jax.tree.leaves(functions), away, spread)):
         return _made(_exact(functions, away, spread))
@@ -212,14 +222,26 @@ def _exact(functions: Quadratics, start: Array, spread: Array) -> dict[str, Any]
     rounding = 1e-13 if values.dtype == jnp.float64 else 1e-6
     bent = least < -rounding * top  # some client curves downwards
     hessian = functions.hessian
-    saddle = jnp.linalg.eigvalsh(hessian)[0] < -rounding * top
-    best = jnp.where(saddle, jnp.nan, functions.optimum)
+    lowest_mean = jnp.linalg.eigvalsh(hessian)[0]
+
+    def inverted(matrices: Array) -> Array:
+        return spectral(matrices, lambda a: jnp.where(a > rounding * top, 1 / jnp.where(a > 0, a, 1), 0))
+
+    linear = jnp.matmul(p, functions.b, precision="highest")
+    ahead = jnp.matmul(hessian, start, precision="highest")
+    near = start - jnp.matmul(inverted(hessian[None])[0], ahead - linear, precision="highest")
+    slope = jnp.matmul(hessian, near, precision="highest") - linear
+    scale = jnp.linalg.norm(linear) + jnp.linalg.norm(ahead)
+    flat = lowest_mean <= rounding * top
+    sloping = flat & (jnp.linalg.norm(slope) > rounding**0.5 * scale)
+    none = sloping | (lowest_mean < -rounding * top)  # F has no minimum
+    best = jnp.where(none, jnp.nan, jnp.where(flat, near, functions.optimum))
     own = functions.gradients(best)
-    inverse = spectral(functions.A, lambda a: jnp.where(a > rounding * top, 1 / jnp.where(a > 0, a, 1), 0))
+    inverse = inverted(functions.A)
     lowest = times(inverse, own)
     left = jnp.sum((own - times(functions.A, lowest)) ** 2, axis=1)
     size = jnp.sum(own**2, axis=1)
-    bottomless = bent | jnp.any(counts & (left > 1e6 * rounding * jnp.max(size)))
+    bottomless = bent | none | jnp.any(counts & (left > 1e6 * rounding * jnp.max(size)))
     gap = jnp.sum(jnp.where(counts, p * jnp.sum(own * lowest, axis=1), 0)) / 2
     apart = jnp.max(
         jnp.where(counts, jnp.max(jnp.abs(jnp.linalg.eigvalsh(functions.A - hessian[None])), axis=1), 0)
@@ -239,7 +261,7 @@ def _exact(functions: Quadratics, start: Array, spread: Array) -> dict[str, Any]
         "delta": apart,
         "distance_sq": jnp.sum(away**2),
         "gap": jnp.where(
-            saddle, jnp.inf, jnp.maximum(away @ jnp.matmul(hessian, away, precision="highest") / 2, 0)
+            none, jnp.inf, jnp.maximum(away @ jnp.matmul(hessian, away, precision="highest") / 2, 0)
         ),
         "dissimilarity_G_sq": jnp.where(bent, jnp.nan, 2 * zeta),
         "dissimilarity_B_sq": jnp.where(bent, jnp.nan, 2.0).astype(zeta.dtype),

@@ -10,10 +10,10 @@ from legal_bounds import BASE, LEGAL, LI, QUIET, ROUNDS, E, T, changed
 
 from fedjax_het.analysis import bounds as b
 from fedjax_het.analysis import constants, oracles
+from fedjax_het.analysis.bounds.conditions import at_least, at_most
 from fedjax_het.local import schedules
 
-ANY = ("yu 2019", "karimireddy, nonconvex", "scaffold, nonconvex", "scaffold, quadratics")
-ANY += ("fedprox", "fedadagrad", "tutorial")
+ANY = ("yu 2019", "karimireddy, nonconvex", "scaffold, nonconvex", "fedprox", "fedadagrad", "tutorial")
 CONVEX = [name for name in LEGAL if name not in ANY]
 
 
@@ -124,7 +124,11 @@ def test_other_numbers_are_named(bound, name):
 def nearest(curve, condition):
     """The number that a message gives as the nearest legal one; None without such a message."""
     said = [one for one in curve.validity if one.startswith(f"{condition}: ")]
-    return float(said[0].split()[-1]) if said else None
+    return nearest_of(said) if said else None
+
+
+def nearest_of(said):
+    return float(said[0].split()[-1])
 
 
 @given(st.floats(-3, 3), st.floats(0, 3), st.integers(1, 40), st.floats(0.001, 0.999), st.floats(0.5, 3))
@@ -151,11 +155,22 @@ def test_the_nearest_legal_step_size_is_legal_for_every_bound(size, condition, l
     assert tried >= 18
 
 
+@given(st.floats(1e-9, 1e9))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_nearest_legal_values_are_rounded_to_the_legal_side(limit):
+    below = nearest_of(at_most("x", "x", 2 * limit, limit, "limit"))
+    above = nearest_of(at_least("x", "x", limit / 2, limit, "limit"))
+    assert limit * (1 - 1.1e-5) <= below <= limit * (1 + 1e-12)
+    assert limit * (1 - 1e-12) <= above <= limit * (1 + 1.1e-5)
+    assert at_most("x", "x", below, limit, "limit") == at_least("x", "x", above, limit, "limit") == []
+
+
 def test_other_nearest_legal_values_are_legal():
     for beta in np.linspace(1.0, 9.0, 23):
         known = changed(L=beta, dissimilarity_B_sq=2.3)
         rounds = nearest(b.karimireddy.fedavg(known, None, 1, 1), "rounds")
-        again = b.karimireddy.fedavg(known, None, 1, int(np.ceil(rounds)))
+        assert rounds == int(rounds)
+        again = b.karimireddy.fedavg(known, None, 1, int(rounds))
         assert nearest(again, "rounds") is None
         curve = b.fedprox.fedprox(known, None, E, T, mu=1.0 * beta, clients=20)
         near = float(curve.validity[0].split()[-1])
@@ -163,6 +178,34 @@ def test_other_nearest_legal_values_are_legal():
     assert nearest(b.li2020.theorem3(BASE, LI, E, T, clients=9), "sampled clients") == 4
     assert nearest(b.explicit.e1(BASE, 0.01, E, 42), "whole rounds") == 40
     assert nearest(b.karimireddy.fedavg(BASE, None, E, T, server_learning_rate=0.5), "server step") == 1
+
+
+def test_mu_above_smoothness_is_refused_also_where_both_are_stretched():
+    known = constants.replace(BASE, provenance="exact", p=[0.1, 0.2, 0.3, 0.4], mu=4.1)
+    schedule = b.li2020.step_sizes(known, E, transformed=True)
+    curve = b.li2020.theorem3(known, schedule, E, T, clients=2, transformed=True)
+    assert [one for one in curve.validity if one.startswith("curvatures: mu must be <= L = 4, got 4.1")]
+    known = changed(p=[0.0, 0.2, 0.4, 0.4])
+    with pytest.raises(ValueError, match=r"p must be > 0 for each client, got 0\.0: leave"):
+        b.li2020.step_sizes(known, E, transformed=True)
+    curve = b.li2020.theorem3(known, schedule, E, T, clients=2, transformed=True)
+    assert [one.split(":")[0] for one in curve.validity] == ["positive weights"]
+    assert np.isnan(curve.values).all()
+
+
+@pytest.mark.parametrize("name", ["e1f", "khaled 2019"])
+def test_convexity_that_is_guessed_takes_the_claim_away(name):
+    """These need no mu > 0, thus only lower_curvature = 0, or mu >= 0, says that the functions are convex."""
+    bound, known, schedule, _ = LEGAL[name]
+    silent = dataclasses.replace(known, mu=None, lower_curvature=None)
+    curve = bound(silent, schedule, E, T)
+    assert curve.provenance["lower_curvature"] == "assumed" and not curve.may_hold
+    assert curve.validity == () and np.isfinite(curve.values).all()
+    assert not bound(constants.replace(silent, provenance="estimate", mu=0.0), schedule, E, T).may_hold
+    assert bound(constants.replace(silent, provenance="exact", mu=0.0), schedule, E, T).may_hold
+    assert bound(constants.replace(silent, provenance="exact", lower_curvature=0.0), schedule, E, T).may_hold
+    bent = dataclasses.replace(silent, mu=constants.Constant(np.nan, "exact"))
+    assert bound(bent, schedule, E, T).validity[0].startswith("convexity: mu must be >= 0, got nan")
 
 
 def test_indefinite_quadratics_have_no_mu_and_are_refused():

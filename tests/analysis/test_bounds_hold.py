@@ -158,6 +158,27 @@ def test_equal_curvatures_know_no_local_steps(problem, fraction):
     np.testing.assert_allclose(told["distance"], once, rtol=1e-9, atol=1e-12 * (1 + once.max()))
 
 
+@pytest.mark.parametrize("condition", [1e3, 1e8, 1e12])
+@pytest.mark.parametrize("fraction", [1e-3, 1.0])
+def test_nearly_flat_functions(condition, fraction):
+    """Noise along the flattest direction adds up: its bound is attained, and must not lose digits."""
+    A = np.repeat(np.diag([1.0, 1 / condition])[None], 3, axis=0)
+    noise = np.repeat(np.diag([0.0, 1.0])[None], 3, axis=0)
+    problem = (A, np.zeros((3, 2)), np.full(3, 1 / 3), noise, np.zeros(2), 4)
+    facts = known(problem)
+    assert 0 < facts.mu.value <= 2 / condition
+    gamma = fraction * 2 / (facts.L.value + facts.mu.value)
+    measured = run(problem, gamma)["distance"]
+    curve = bounds.iid.equal_curvatures(facts, gamma, 4, T)
+    holds(curve, measured)
+    np.testing.assert_allclose(curve.values, measured, rtol=1e-6)
+    gamma = fraction / 16
+    curve = bounds.explicit.e1(facts, gamma, 4, T)
+    holds(curve, run(problem, gamma)["distance"])
+    mean = gamma * (4 * gamma**2 * 3 + gamma / 3)  # what a step adds where mu is next to nothing
+    np.testing.assert_allclose(curve.values, mean * curve.steps, rtol=1e-9 + 12 * gamma / condition)
+
+
 @SWEEP
 @given(problems(), fractions)
 def test_equal_clients(problem, fraction):

@@ -68,7 +68,7 @@ VIOLATED = {
     "karimireddy's step": ("karimireddy, convex", BASE, 0.01, E, T, "step size", "0.00208333"),
     "karimireddy's rounds": ("karimireddy", BASE, 1 / 480, E, T, "rounds", "96"),
     "lower bound with one step": ("karimireddy, lower", QUIET, None, 1, T, "local steps", "2"),
-    "scaffold's step": ("scaffold", BASE, 0.01, E, T, "step size", "0.000617284"),
+    "scaffold's step": ("scaffold", BASE, 0.01, E, T, "step size", "0.000617283"),
     "local sgd of any": ("local sgd", changed(zeta_bar_sq=np.inf), None, E, T, "finite zeta_bar_sq", "met"),
     "adagrad's step": ("fedadagrad", BASE, 0.01, E, T, "step size", "0.00625"),
     "equal clients that are not": ("equal clients", BASE, 0.01, E, T, "equal optima", "0"),

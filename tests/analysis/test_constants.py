@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_het.analysis import constants, oracles
+from fedjax_het.analysis import bounds, constants, oracles
 
 
 def known(record):
@@ -99,6 +99,32 @@ def test_flat_directions():
     assert steep.gamma_gap.value == np.inf
 
 
+def test_where_the_mean_is_flat_the_nearest_optimum_counts():
+    """Fewer rows than parameters: F is flat in one direction, and its optima are a line."""
+    A = np.array([np.diag([1.0, 0.0]), np.diag([3.0, 0.0])])
+    even = constants.of_quadratics(oracles.quadratics(A, b=np.array([[1.0, 0], [5.0, 0]])), [4.0, 7.0])
+    assert even.mu.value == 0 and even.lower_curvature.value == 0
+    found = [getattr(even, name).value for name in ("distance_sq", "gap", "zeta_star_sq")]
+    np.testing.assert_allclose(found, [6.25, 6.25, 0.25], rtol=1e-12)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    A = np.einsum("ij,kj,lj->kil", turn, np.array([[1.0, 2.0, 0.0], [0.5, 1e-3, 0.0]]), turn)
+    b = np.einsum("kij,kj->ki", A, np.random.default_rng(1).normal(size=(2, 3)))
+    near = constants.of_quadratics(oracles.quadratics(A, b=b), [1.0, 2.0, 3.0])
+    best = np.linalg.lstsq(A.mean(0), b.mean(0), rcond=1e-10)[0]
+    away = turn.T @ (np.array([1.0, 2.0, 3.0]) - best)
+    np.testing.assert_allclose(near.distance_sq.value, away[0] ** 2 + away[1] ** 2, rtol=1e-9)
+    np.testing.assert_allclose(near.zeta_star_sq.value, np.mean(np.sum((A @ best - b) ** 2, axis=1)), rtol=1e-9)
+
+
+def test_where_the_mean_slopes_for_ever_there_is_no_optimum():
+    A, b = np.repeat(np.diag([1.0, 0.0])[None], 2, axis=0), np.ones((2, 2))
+    steep = constants.of_quadratics(oracles.quadratics(A, b=b), [0.0, 0.0])
+    assert steep.gap.value == np.inf and steep.gamma_gap.value == np.inf
+    assert np.isnan([steep.zeta_star_sq.value, steep.distance_sq.value]).all()
+    with pytest.raises(ValueError, match=r"zeta_star_sq must exist, got nan.*has no minimum"):
+        bounds.explicit.e1f(steep, 0.01, 2, 4)
+
+
 def test_equal_clients_have_a_finite_supremum_and_absent_ones_do_not_count():
     A = np.tile(np.diag([1.0, 2.0]), (3, 1, 1))
     a = np.array([[0.0, 0], [1, 1], [0, 0]])
@@ -149,3 +175,8 @@ def test_starts_and_noises_are_checked():
         constants.of_quadratics(two(), [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=r"noise must have shape \[2\] or \[2, 2, 2\]"):
         constants.of_quadratics(two(), [1.0, 2.0], noise=np.ones(3))
+    for noise in ([0.1, -0.1], -np.stack([np.eye(2)] * 2)):
+        with pytest.raises(ValueError, match="noise must be >= 0, got"):
+            constants.of_quadratics(two(), [1.0, 2.0], noise=noise)
+    with pytest.raises(TypeError, match="functions must be Quadratics, got 3"):
+        constants.of_quadratics(3, [1.0, 2.0])

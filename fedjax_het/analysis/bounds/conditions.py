@@ -6,16 +6,19 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 import numpy as np
+from jax.core import Tracer
 
-from fedjax_het.analysis.constants import EACH, Constants
-from fedjax_het.check import require
+from fedjax_het.analysis.constants import EACH, PROVENANCE, Constant, Constants
+from fedjax_het.check import require, short
 
 __all__ = [
     "at_least",
     "at_most",
     "constant_step",
     "convex",
+    "convexity",
     "divisible",
+    "enough_rounds",
     "finite",
     "identical",
     "noiseless",
@@ -66,8 +69,9 @@ def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
         (values, provenance): floats, arrays [N] for those that each client has; name -> provenance.
 
     Raises:
-        TypeError: not `Constants`, or tracers: bounds are computed on the host.
-        ValueError: one that is not known, does not exist (nan) or is infinite; L = 0; not one for each client.
+        TypeError: not `Constants` of `Constant`, or tracers: bounds are computed on the host.
+        ValueError: one that is not known, does not exist (nan), is negative or infinite; L = 0; a wrong shape,
+            or not one for each client.
     """
     if not isinstance(constants, Constants):
         raise TypeError(
@@ -77,6 +81,11 @@ def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
     for name in names:
         kept = getattr(constants, name)
         require(kept is not None, f"{name} must be known, got None: {HOW[name]}")
+        if not isinstance(kept, Constant) or isinstance(kept.value, (Tracer, str)):
+            raise TypeError(
+                f"{name} must be a Constant of concrete numbers, got {short(getattr(kept, 'value', kept))}: "
+                "make it with constants.given, and call bounds outside jit and vmap"
+            )
         array = np.asarray(kept.value, np.float64)
         _check(constants, name, array)
         values.append(array if array.ndim else float(array))
@@ -85,17 +94,24 @@ def read(constants: Constants, *names: str) -> tuple[list[Any], dict[str, str]]:
 
 
 def _check(constants: Constants, name: str, array: np.ndarray) -> None:
+    each = name in EACH
+    require(
+        array.ndim == each,
+        f"{name} must be {'one number a client [N]' if each else 'one number'}, got shape {list(array.shape)}: "
+        "take one setting of a sweep at a time",
+    )
+    require(not (array < 0).any(), f"{name} must be >= 0, got {array.min()}: {HOW[name]}")
     if name != "mu":  # which bounds say themselves that it is missing, see `strongly_convex`
         require(
             not np.isnan(array).any(),
             f"{name} must exist, got nan: these functions have none, since some client's, or their mean, has "
-            "negative curvature; yu2019 asks for none that is missing then",
+            "negative curvature, or their mean has no minimum; yu2019 asks for none that is missing then",
         )
     require(name in ENDLESS or not np.isinf(array).any(), f"{name} must be finite, got infinity: {HOW[name]}")
     require(
         name != "L" or bool(array > 0), f"L must be > 0, got {array}: linear functions have no optimum to reach"
     )
-    if name in EACH and constants.p is not None:
+    if each and isinstance(constants.p, Constant):
         count = np.shape(constants.p.value)
         require(
             array.shape == count,
@@ -104,10 +120,12 @@ def _check(constants: Constants, name: str, array: np.ndarray) -> None:
 
 
 def _legal(limit: float, rounding: str) -> str:
-    """`limit` in six digits that are on the legal side of it: ROUND_FLOOR of an upper limit."""
+    """`limit` in six digits on the legal side of it, ROUND_FLOOR of an upper limit; its own last bits aside."""
+    if isinstance(limit, int):
+        return str(limit)
     text = f"{limit:.6g}"
     off = (float(text) - limit) * (1 if rounding == ROUND_FLOOR else -1)
-    if not np.isfinite(limit) or off <= ROUNDING / 2 * abs(limit):
+    if not np.isfinite(limit) or off <= 1e-12 * abs(limit):
         return text
     return f"{float(Context(prec=6, rounding=rounding).create_decimal_from_float(limit)):.6g}"
 
@@ -129,25 +147,51 @@ def at_least(name: str, what: str, value: float, limit: float, words: str) -> li
     return [f"{name}: {what} must be >= {words} = {limit:.6g}, got {value:.6g}: the nearest legal is {near}"]
 
 
-def constant_step(rates: np.ndarray) -> list[str]:
-    """One step size throughout."""
+def enough_rounds(rounds: float, limit: float, words: str) -> list[str]:
+    """R >= limit; the nearest legal number of rounds is whole."""
+    least = limit * (1 - ROUNDING)
+    if rounds >= least:
+        return []
+    near = int(np.ceil(least)) if np.isfinite(limit) else "none"
+    return [
+        f"rounds: horizon / local_steps must be >= {words} = {limit:.6g}, got {rounds:.6g}: the nearest legal "
+        f"is {near}"
+    ]
+
+
+def constant_step(rates: np.ndarray, limit: float = np.inf) -> list[str]:
+    """One step size throughout; the nearest legal one is at most `limit`."""
     if rates.max() - rates.min() <= ROUNDING * rates.max():
         return []
     return [
         f"constant step: the step size must not change, got {rates.min():.6g} to {rates.max():.6g}: the "
-        f"nearest legal is {rates.mean():.6g} throughout"
+        f"nearest legal is {_legal(min(rates.mean(), limit), ROUND_FLOOR)} throughout"
     ]
 
 
 def convex(constants: Constants) -> list[str]:
-    """No client's function has negative curvature, as far as that is known."""
-    kept = constants.lower_curvature
-    if kept is None or not float(kept.value) > 0:
-        return []
-    return [
-        f"convexity: lower_curvature must be 0, got {float(kept.value):.6g}: the nearest legal is 0, convex "
-        "functions; yu2019 and fedprox take others"
-    ]
+    """No client's function has negative curvature, as far as lower_curvature, or mu, says."""
+    least = "the nearest legal is 0, convex functions; yu2019 and fedprox take others"
+    for name in ("lower_curvature", "mu"):
+        if getattr(constants, name) is None:
+            continue
+        (got,), _ = read(constants, name)
+        if name == "lower_curvature" and got > 0:
+            return [f"convexity: lower_curvature must be 0, got {got:.6g}: {least}"]
+        if np.isnan(got):
+            return [f"convexity: mu must be >= 0, got nan, since some client is not convex: {least}"]
+    return []
+
+
+def convexity(constants: Constants) -> dict[str, str]:
+    """What says that the functions are convex, and how it is known; assumed where nothing does.
+
+    Any mu >= 0 says so too, thus bounds that read mu > 0 need not ask.
+    """
+    kept = {name: getattr(constants, name) for name in ("lower_curvature", "mu")}
+    told = {name: each.provenance for name, each in kept.items() if each is not None}
+    best = min(told, key=lambda name: PROVENANCE.index(told[name]), default="lower_curvature")
+    return {best: told.get(best, "assumed")}
 
 
 def strongly_convex(mu: float, smoothness: float | None = None) -> list[str]:

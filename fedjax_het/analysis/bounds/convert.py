@@ -7,7 +7,7 @@ import dataclasses
 from fedjax_het.analysis.bounds.conditions import read
 from fedjax_het.analysis.bounds.curve import Curve
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import require
+from fedjax_het.check import require, short
 
 __all__ = ["gap_of_distance"]
 
@@ -23,8 +23,11 @@ def gap_of_distance(curve: Curve, constants: Constants) -> Curve:
         The curve times L/2; its tag, conditions and steps stay.
 
     Raises:
+        TypeError: not a `Curve`, or not `Constants`.
         ValueError: a curve of something else, or a lower bound.
     """
+    if not isinstance(curve, Curve):
+        raise TypeError(f"curve must be a Curve, got {short(curve)}: pass a bound, such as explicit.e1 returns")
     require(
         curve.statement.unit == "w^2" and curve.statement.side == "upper",
         f"curve must be an upper bound of a squared distance, got {curve.statement.name!r}, a bound of "

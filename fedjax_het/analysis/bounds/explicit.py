@@ -70,7 +70,7 @@ def _recursion(
     largest, kept = by_round.max(axis=1), np.prod(1 - mu * by_round, axis=1)
     mean, sharp = np.sum(p * sigma), np.sum(p**2 * sigma)
     E = local_steps
-    left = (1 - kept) / mu
+    left = -np.expm1(np.sum(np.log1p(-mu * by_round), axis=1)) / mu  # 1 - kept would be 0 for small mu
     added = {
         "start": np.zeros_like(kept),
         "drift": left * weights[0] * largest**2 * L * E * (E - 1) * zeta,
@@ -175,7 +175,8 @@ def e1f(constants: Constants, schedule: Any, local_steps: int, horizon: int) -> 
     wbar_s = sum p_k w_k,s is the mean of the local models, also between averagings.
 
     Args:
-        constants: p, L, zeta_star_sq, sigma_sq, distance_sq.
+        constants: p, L, zeta_star_sq, sigma_sq, distance_sq; lower_curvature = 0 or mu, without which convexity
+            is assumed.
         schedule: gamma, constant, at most 1 / (6 L E).
         local_steps: E.
         horizon: T.
@@ -195,11 +196,12 @@ def e1f(constants: Constants, schedule: Any, local_steps: int, horizon: int) -> 
     )
     eta, steps = rates(schedule, E, horizon), after_rounds(E, horizon, first=1)
     statement = Statement("E1f", "mean over s < t of E F(wbar_s) - F*", "l", "D", SOURCE)
+    limit = 1 / (6 * L * E)
     violated = [
         *conditions.convex(constants),
         *conditions.divisible(horizon, E),
-        *conditions.constant_step(eta),
-        *conditions.at_most("step size", "the step size", eta, 1 / (6 * L * E), "1 / (6 L E)"),
+        *conditions.constant_step(eta, limit),
+        *conditions.at_most("step size", "the step size", eta, limit, "1 / (6 L E)"),
     ]
     gamma = eta[0]
     terms = {
@@ -208,7 +210,7 @@ def e1f(constants: Constants, schedule: Any, local_steps: int, horizon: int) -> 
         "local noise": 5 * gamma**2 * L * (E - 1) * np.sum(p * sigma),
         "noise": 1.5 * gamma * np.sum(p**2 * sigma),
     }
-    return curve(statement, steps, terms, violated, told)
+    return curve(statement, steps, terms, violated, told | conditions.convexity(constants))
 
 
 def best_step(

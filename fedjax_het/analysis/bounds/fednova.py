@@ -28,7 +28,7 @@ def mismatch(p: Any, accumulated: Any) -> tuple[np.ndarray, float]:
         (w, chi^2): float [N], float; chi^2 is infinite where a client of weight p_k > 0 does no work.
 
     Raises:
-        TypeError, ValueError: not numbers >= 0, or unequal shapes.
+        TypeError, ValueError: not numbers >= 0, unequal shapes, or p whose sum is not 1.
 
     Reference:
         Wang, Liu, Liang, Joshi, Poor, NeurIPS 2020, Theorems 1 and 2.
@@ -39,6 +39,10 @@ def mismatch(p: Any, accumulated: Any) -> tuple[np.ndarray, float]:
     require(
         p.ndim == 1 and p.shape == work.shape,
         f"accumulated must have one number for each of {p.size} clients, got {short(accumulated)}: [N]",
+    )
+    require(
+        bool(np.isclose(p.sum(), 1, rtol=0, atol=1e-5)),
+        f"p must have sum 1, got {p.sum():.6g}: divide the sizes by their sum",
     )
     require(
         bool(np.sum(p * work) > 0), f"accumulated must have a sum > 0, got {short(accumulated)}: let one work"
@@ -79,6 +83,10 @@ def inconsistency(
     weights, chi = mismatch(p, local_steps)
     number("surrogate_sq", surrogate_sq, least=0, remedy="squared norms of the gradient of sum_k w_k F_k")
     seen = np.atleast_1d(np.asarray(surrogate_sq, np.float64))
+    require(
+        seen.ndim == 1 and seen.size > 0,
+        f"surrogate_sq must have shape [m], got {short(surrogate_sq)}: one squared norm after each round",
+    )
     beta = scalar("beta_sq", beta_sq, least=0, remedy="1 and a kappa_sq hold at one point")
     kappa = scalar("kappa_sq", kappa_sq, least=0, remedy="the dissimilarity that is left at grad F~ = 0")
     violated = conditions.at_least("dissimilarity", "beta_sq", beta, 1.0, "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, Context
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,11 @@ def rho(constants: Constants, *, mu: Any, clients: int, inexactness: Any = 0.0) 
     number("inexactness", inexactness, below=1, remedy="0 is an exact local solve")
     g = scalar("inexactness", inexactness, least=0, remedy="0 is an exact local solve")
     K = positive_int("clients", clients, remedy="the draws in a round")
-    mu, B, one = np.asarray(mu, np.float64), np.sqrt(squared), 1 + g
-    m = mu - lower
+    return _decrease(np.asarray(mu, np.float64), L, lower, np.sqrt(squared), g, K)
+
+
+def _decrease(mu: Any, L: float, lower: float, B: float, g: float, K: int) -> Any:
+    m, one = mu - lower, 1 + g
     return (
         (1 - g * B) / mu
         - B * one * np.sqrt(2 / K) / m
@@ -52,6 +56,26 @@ def rho(constants: Constants, *, mu: Any, clients: int, inexactness: Any = 0.0) 
         - L * (one * B / m) ** 2 / 2
         - L * (one * B / m) ** 2 * (2 * np.sqrt(2 * K) + 2) / K
     )
+
+
+def _least(mu: float, L: float, lower: float, B: float, g: float, K: int) -> float | None:
+    """The least legal mu in six digits, above one that is too small; None if none is large enough.
+
+    mu rho rises with mu, from what is not positive at `mu` to 1 - g B - B (1 + g) sqrt(2 / K).
+    """
+    if 1 - g * B - B * (1 + g) * np.sqrt(2 / K) <= 0:
+        return None
+    high = 2 * max(mu, L)
+    for _ in range(100):  # doublings, as far as double precision resolves a limit above 0
+        if _decrease(high, L, lower, B, g, K) > 0:
+            break
+        high *= 2
+    else:
+        return None
+    for _ in range(60):  # halvings, to the last digit
+        middle = (mu + high) / 2
+        mu, high = (mu, middle) if _decrease(middle, L, lower, B, g, K) > 0 else (middle, high)
+    return float(Context(prec=6, rounding=ROUND_CEILING).create_decimal_from_float(float(high)))
 
 
 def fedprox(
@@ -86,18 +110,18 @@ def fedprox(
     """
     E, horizon = lengths(local_steps, horizon)
     (gap, lower), told = conditions.read(constants, "gap", "lower_curvature")
-    (L, _), more = conditions.read(constants, "L", "ratio_B_sq")
+    (L, squared), more = conditions.read(constants, "L", "ratio_B_sq")
     mu = scalar(
         "mu", mu, above=lower, remedy="the proximal term must outweigh the functions' negative curvature"
     )
     falls = float(rho(constants, mu=mu, clients=clients, inexactness=inexactness))
-    violated = conditions.divisible(horizon, E)
+    violated = [
+        *conditions.divisible(horizon, E),
+        *conditions.at_most("curvatures", "lower_curvature", lower, L, "L"),
+    ]
     if falls <= 0:
-        tried = np.array([float(f"{one:.6g}") for one in lower + L * np.geomspace(1e-3, 1e9, 2401)])
-        good = tried[rho(constants, mu=tried, clients=clients, inexactness=inexactness) > 0]
-        near = "none: solve more exactly, or sample more clients"
-        if len(good):
-            near = f"mu = {good[np.argmin(np.abs(np.log(good / mu)))]:.6g}"
+        least = _least(mu, L, lower, float(np.sqrt(squared)), float(inexactness), clients)
+        near = "none: solve more exactly, or sample more clients" if least is None else f"mu = {least:.6g}"
         violated.append(
             f"decrease: rho must be > 0, got {falls:.6g} at mu = {mu:.6g}: the nearest legal is {near}"
         )

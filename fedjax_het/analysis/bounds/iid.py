@@ -11,7 +11,7 @@ from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
 from fedjax_het.analysis.bounds.explicit import e1
 from fedjax_het.analysis.bounds.rates import after_rounds, lengths, rates
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import number
+from fedjax_het.check import number, require, short
 
 __all__ = ["averaged_variance", "equal_clients", "equal_curvatures"]
 
@@ -30,14 +30,25 @@ def averaged_variance(sigma_sq: Any, weights: Any = None) -> np.ndarray:
         Float [...].
 
     Raises:
-        TypeError, ValueError: not numbers >= 0.
+        TypeError, ValueError: not numbers >= 0, weights of another number or sum.
     """
     number("sigma_sq", sigma_sq, least=0, remedy="the variances of the clients' gradients [K]")
     sigma = np.atleast_1d(np.asarray(sigma_sq, np.float64))
+    count = sigma.shape[-1]
+    require(count > 0, f"sigma_sq must have one number for each client, got {short(sigma_sq)}: [..., K]")
     if weights is None:
-        weights = np.full(sigma.shape[-1], 1 / sigma.shape[-1])
+        return np.mean(sigma, axis=-1) / count
     number("weights", weights, least=0, remedy="shares of sum 1")
-    return np.sum(sigma * np.asarray(weights, np.float64) ** 2, axis=-1)
+    shares = np.asarray(weights, np.float64)
+    require(
+        shares.shape == (count,),
+        f"weights must have one number for each of {count} clients, got {short(weights)}: [K]",
+    )
+    require(
+        bool(np.isclose(shares.sum(), 1, rtol=0, atol=1e-5)),
+        f"weights must have sum 1, got {shares.sum():.6g}: divide them by their sum",
+    )
+    return np.sum(sigma * shares**2, axis=-1)
 
 
 def equal_clients(constants: Constants, schedule: Any, local_steps: int, horizon: int) -> Curve:
@@ -96,17 +107,22 @@ def equal_curvatures(constants: Constants, schedule: Any, local_steps: int, hori
     names = ("p", "L", "mu", "sigma_sq", "distance_sq", "delta")
     (p, L, mu, sigma, away, delta), told = conditions.read(constants, *names)
     eta, steps = rates(schedule, E, horizon), after_rounds(E, horizon)
+    limit = 2 / (L + mu)
     violated = [
         *conditions.convex(constants),
         *conditions.strongly_convex(mu, L),
         *conditions.divisible(horizon, E),
-        *conditions.constant_step(eta),
+        *conditions.constant_step(eta, limit if mu >= 0 else np.inf),
         *conditions.identical("delta", delta, L),
-        *conditions.at_most("step size", "the step size", eta, 2 / (L + mu), "2 / (L + mu)"),
+        *conditions.at_most("step size", "the step size", eta, limit, "2 / (L + mu)"),
     ]
-    gamma, safe = eta[0], mu if mu > 0 else np.nan
-    kept = (1 - gamma * mu) ** (2 * steps)
-    floor = gamma * float(averaged_variance(sigma, p)) / (safe * (2 - gamma * mu))
-    terms = {"start": kept * away, "noise": (1 - kept) * floor}
     statement = Statement("equal curvatures", "E|w_t - w*|^2", "w^2", "D", "derived here")
+    if violated:
+        return curve(statement, steps, {"bound": np.nan}, violated, told)
+    gamma = eta[0]
+    kept = (1 - gamma * mu) ** (2 * steps)
+    shrink = gamma * mu * (2 - gamma * mu)
+    gone = 1 - kept if shrink > 0.5 else -np.expm1(steps * np.log1p(-shrink))  # 1 - kept is 0 for small mu
+    floor = gamma * float(averaged_variance(sigma, p)) / (mu * (2 - gamma * mu))
+    terms = {"start": kept * away, "noise": gone * floor}
     return curve(statement, steps, terms, violated, told)

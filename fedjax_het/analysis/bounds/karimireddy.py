@@ -87,9 +87,7 @@ def fedavg(
         violated += conditions.strongly_convex(mu, beta)
         if not mu > 0:
             return curve(statement, steps, {"bound": np.nan}, violated, told)
-        violated += conditions.at_least(
-            "rounds", "horizon / local_steps", R[-1], inverse / mu, "8 (1 + B^2) beta / mu"
-        )
+        violated += conditions.enough_rounds(R[-1], inverse / mu, "8 (1 + B^2) beta / mu")
         spread = noise * (1 + S / server**2) + K * missed * G
         terms = {
             "noise and sampling": spread / (mu * R * K * S),

@@ -24,7 +24,8 @@ def local_gd(constants: Constants, schedule: Any, local_steps: int, horizon: int
     xbar_t is the mean over steps s < t of the clients' mean wbar_s; H is the number of local steps.
 
     Args:
-        constants: L, zeta_star_sq, distance_sq; sigma_sq, which is 0.
+        constants: L, zeta_star_sq, distance_sq; sigma_sq, which is 0; lower_curvature = 0 or mu, without which
+            convexity is assumed.
         schedule: gamma, constant, at most 1 / (4 L H).
         local_steps: H.
         horizon: T.
@@ -44,15 +45,17 @@ def local_gd(constants: Constants, schedule: Any, local_steps: int, horizon: int
     H, horizon = lengths(local_steps, horizon)
     (L, zeta, away, sigma), told = conditions.read(constants, "L", "zeta_star_sq", "distance_sq", "sigma_sq")
     eta, steps = rates(schedule, H, horizon), after_rounds(H, horizon, first=1)
+    limit = 1 / (4 * L * H)
     violated = [
         *conditions.convex(constants),
         *conditions.divisible(horizon, H),
-        *conditions.constant_step(eta),
+        *conditions.constant_step(eta, limit),
         *conditions.noiseless(sigma),
-        *conditions.at_most("step size", "the step size", eta, 1 / (4 * L * H), "1 / (4 L H)"),
+        *conditions.at_most("step size", "the step size", eta, limit, "1 / (4 L H)"),
     ]
     gamma = eta[0]
     terms = {"start": 2 * away / (gamma * steps), "drift": 24 * gamma**2 * zeta * H**2 * L}
+    told |= conditions.convexity(constants)
     return curve(Statement("Khaled 2019", MEAN, "l", "S", FIRST), steps, terms, violated, told)
 
 
@@ -83,19 +86,21 @@ def identical(constants: Constants, schedule: Any, local_steps: int, horizon: in
         *conditions.convex(constants),
         *conditions.strongly_convex(mu, L),
         *conditions.divisible(horizon, H),
-        *conditions.constant_step(eta),
+        *conditions.constant_step(eta, 1 / (4 * L)),
         *conditions.uniform(p),
         *conditions.identical("zeta_star_sq", zeta, L**2 * max(away, 1e-300)),
         *conditions.identical("delta", delta, L),
         *conditions.at_most("step size", "the step size", eta, 1 / (4 * L), "1 / (4 L)"),
     ]
-    gamma, noise, floor = eta[0], sigma.max(), mu if mu > 0 else np.nan
+    statement = Statement("Khaled 2020, identical data", "E|w_t - w*|^2", "w^2", "M", SECOND)
+    if violated:
+        return curve(statement, steps, {"bound": np.nan}, violated, told)
+    gamma, noise = eta[0], sigma.max()
     terms = {
         "start": (1 - gamma * mu) ** steps * away,
-        "noise": gamma * noise / (floor * len(p)),
-        "local noise": 2 * L * gamma**2 * (H - 1) * noise / floor,
+        "noise": gamma * noise / (mu * len(p)),
+        "local noise": 2 * L * gamma**2 * (H - 1) * noise / mu,
     }
-    statement = Statement("Khaled 2020, identical data", "E|w_t - w*|^2", "w^2", "M", SECOND)
     return curve(statement, steps, terms, violated, told)
 
 
@@ -128,7 +133,7 @@ def heterogeneous(constants: Constants, schedule: Any, local_steps: int, horizon
     violated = [
         *conditions.convex(constants),
         *conditions.divisible(horizon, H),
-        *conditions.constant_step(eta),
+        *conditions.constant_step(eta, limit),
         *conditions.uniform(p),
         *conditions.at_most("step size", "the step size", eta, limit, "min(1 / (4 L), 1 / (8 L (H - 1)))"),
     ]

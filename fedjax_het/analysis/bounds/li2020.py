@@ -28,12 +28,13 @@ def step_sizes(constants: Constants, local_steps: int, *, transformed: bool = Fa
         transformed: for transformed scheme II, see `theorem3`.
 
     Raises:
-        TypeError, ValueError: constants missing, mu = 0, or not a number of steps.
+        TypeError, ValueError: constants missing, mu = 0, a client without weight, or not a number of steps.
     """
     steps, _ = lengths(local_steps, 1)
     (L, mu), _ = conditions.read(constants, "L", "mu")
     if transformed:
         (p,), _ = conditions.read(constants, "p")
+        require(bool(p.min() > 0), f"p must be > 0 for each client, got {p.min()}: leave idle clients out")
         L, mu = len(p) * p.max() * L, len(p) * p.min() * mu
     require(bool(mu > 0), f"mu must be > 0, got {mu}: the step sizes are 2 / (mu (gamma + s))")
     return inverse_time(2 / mu, max(8 * L / mu, steps))
@@ -60,7 +61,6 @@ def _bound(
     drifts = local_steps > 1 or sampling > 0
     (p, L, mu, apart, sigma, away), told = conditions.read(constants, *names)
     (squares,), more = conditions.read(constants, "li_G_sq") if drifts else ([0.0], {})
-    L, mu, squares = L * stretch[0], mu * stretch[1], squares * stretch[2]
     violated = [
         *conditions.convex(constants),
         *conditions.strongly_convex(mu, L),
@@ -68,6 +68,7 @@ def _bound(
         *conditions.finite("gamma_gap", apart),
         *violated,
     ]
+    L, mu, squares = L * stretch[0], mu * stretch[1], squares * stretch[2]
     steps = after_rounds(local_steps, horizon)
     if not mu > 0:
         return curve(statement, steps, {"bound": np.nan}, violated, told | more)
@@ -199,6 +200,11 @@ def theorem3(
     stretch = (count * p.max(), count * p.min(), (count * p.max()) ** 2) if transformed else (1.0, 1.0, 1.0)
     if not transformed:
         violated += conditions.uniform(p)
+    elif not p.min() > 0:
+        violated.append(
+            "positive weights: p must be > 0 for each client, got 0: the nearest legal is any above 0; leave "
+            "idle clients out"
+        )
     sampling = max(count - clients, 0) / max(count - 1, 1) * 4 / clients * local_steps**2
     return _bound(statement, constants, schedule, local_steps, horizon, sampling, violated, stretch)
 

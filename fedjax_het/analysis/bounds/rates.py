@@ -51,18 +51,19 @@ def rates(
             clock = Clock(*(jnp.asarray(each, jnp.int32) for each in _clock(step, local_steps)))
             values = np.asarray(jax.vmap(schedule)(clock), np.float64)
     elif callable(schedule):
-        values = np.asarray(schedule(step), np.float64)
+        values = schedule(step)
     else:
         number("schedule", schedule, above=0, remedy=remedy)
         require(np.ndim(schedule) == 0, f"schedule must be one number, got {short(schedule)}: {remedy}")
         values = np.float64(schedule)
+    with jax.enable_x64(True):
+        number("schedule", values, above=0, remedy=remedy)
+    values = np.asarray(values, np.float64)
     require(
         values.shape in ((), step.shape),
         f"schedule must give one step size for each of {horizon} steps, got shape {list(values.shape)}: let it "
         "take an array of steps",
     )
-    with jax.enable_x64(True):
-        number("schedule", values, above=0, remedy=remedy)
     return np.broadcast_to(values, step.shape)
 
 

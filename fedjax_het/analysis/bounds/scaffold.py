@@ -11,7 +11,7 @@ from fedjax_het.analysis.bounds.curve import Curve, Statement, curve
 from fedjax_het.analysis.bounds.rates import lengths
 from fedjax_het.analysis.bounds.shapes import REGIMES, inverted, setting
 from fedjax_het.analysis.constants import Constants
-from fedjax_het.check import known, scalar
+from fedjax_het.check import known, positive_int, scalar
 
 __all__ = ["quadratics", "scaffold"]
 
@@ -37,7 +37,8 @@ def scaffold(
 
     Args:
         constants: p, L, sigma_sq; mu and distance_sq, or distance_sq and gap, or gap, by regime.
-        schedule: eta_l, at most min(1 / (81 beta K eta_g), S / (15 mu N K eta_g)); None for the theorem's own.
+        schedule: eta_l, at most 1 / (81 beta K eta_g), and S / (15 mu N K eta_g) if strongly convex; None for
+            the theorem's own.
         local_steps: K.
         horizon: T = K R.
         clients: S; everyone if None.
@@ -61,18 +62,12 @@ def scaffold(
     local_steps, horizon = lengths(local_steps, horizon)
     server = scalar("server_learning_rate", server_learning_rate, above=0, remedy="1 adds the mean")
     N = len(p)
-    limit = 1 / (81 * beta * local_steps * server)
+    S = N if clients is None else positive_int("clients", clients, remedy="the clients of a round")
+    limit, words = 1 / (81 * beta * local_steps * server), "1 / (81 beta K eta_g)"
     if regime == "strongly_convex" and rest[0] > 0:
-        limit = min(limit, (N if clients is None else clients) / (15 * rest[0] * N * local_steps * server))
-    steps, R, K, S, violated = setting(
-        constants,
-        schedule,
-        local_steps,
-        horizon,
-        clients,
-        limit,
-        "min(1 / (81 beta K eta_g), S / (15 mu N K eta_g))",
-    )
+        limit = min(limit, S / (15 * rest[0] * N * local_steps * server))
+        words = f"min({words}, S / (15 mu N K eta_g))"
+    steps, R, K, _, violated = setting(constants, schedule, local_steps, horizon, S, limit, words)
     noise = float(sigma.max()) / (K * S)
     quantity, unit = (SLOPE, "l^2/w^2") if regime == "nonconvex" else (GAP, "l")
     statement = Statement(
@@ -121,7 +116,7 @@ def quadratics(constants: Constants, schedule: Any, local_steps: int, horizon: i
         constants, "p", "L", "mu", "delta", "sigma_sq", "gap"
     )
     steps, R, K, _, violated = setting(constants, None, local_steps, horizon, None, np.inf, "")
-    violated += conditions.strongly_convex(mu, beta)
+    violated += conditions.convex(constants) + conditions.strongly_convex(mu, beta)
     terms = {
         "noise": beta * float(sigma.max()) / ((mu if mu > 0 else np.nan) * K * len(p) * R),
         "start": beta * gap * np.exp(-mu * K * R / (beta + delta * K)),

@@ -64,7 +64,7 @@ def setting(
     ]
     if schedule is not None:
         eta = rates(schedule, K, horizon)
-        violated += conditions.constant_step(eta) + conditions.at_most(
+        violated += conditions.constant_step(eta, limit) + conditions.at_most(
             "step size", "the step size", eta, limit, words
         )
     return steps, steps / K, K, chosen, violated

@@ -42,7 +42,7 @@ def yu2019(constants: Constants, schedule: Any, local_steps: int, horizon: int) 
     eta, steps = rates(schedule, E, horizon), after_rounds(E, horizon, first=1)
     violated = [
         *conditions.divisible(horizon, E),
-        *conditions.constant_step(eta),
+        *conditions.constant_step(eta, 1 / L),
         *conditions.uniform(p),
         *conditions.at_most("step size", "the step size", eta, 1 / L, "1 / L"),
     ]
