@@ -220,7 +220,7 @@ def _exact(functions: Quadratics, start: Array, spread: Array) -> dict[str, Any]
     top = jnp.max(jnp.where(counts[:, None], jnp.abs(values), 0))
     least = jnp.min(jnp.where(counts[:, None], values, jnp.inf))
     rounding = 1e-13 if values.dtype == jnp.float64 else 1e-6
-    bent = least < -rounding * top  # some client curves downwards
+    bent = least < -1e-6 * top  # some client curves downwards, by more than single precision rounds
     hessian = functions.hessian
     lowest_mean = jnp.linalg.eigvalsh(hessian)[0]
 

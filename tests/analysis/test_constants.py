@@ -180,3 +180,12 @@ def test_starts_and_noises_are_checked():
             constants.of_quadratics(two(), [1.0, 2.0], noise=noise)
     with pytest.raises(TypeError, match="functions must be Quadratics, got 3"):
         constants.of_quadratics(3, [1.0, 2.0])
+
+
+def test_matrices_of_single_precision_that_lack_rank_are_convex():
+    """Their least eigenvalues are rounding errors of either sign, about 1e-7 of the largest."""
+    rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    A = rows[:, :, None] * rows[:, None, :]
+    assert np.linalg.eigvalsh(np.float64(A)).min() < 0
+    facts = constants.of_quadratics(oracles.quadratics(A, b=np.zeros((6, 4))), np.ones(4))
+    assert facts.mu.value == 0 and facts.lower_curvature.value == 0 and np.isfinite(facts.distance_sq.value)
