@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import platform
 import sys
 import time
@@ -36,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 import workloads
 from jax import lax
+from measuring import matrix_rate, one_core, quartiles
 
 import fedjax_het as fh
 from fedjax_het.construct import assemble
@@ -57,22 +57,6 @@ RATIOS = (
 
 Run = Callable[[], tuple[float, float]]
 """Evaluates once, waits, and returns (mean loss, mean accuracy) over all rows."""
-
-
-def one_core() -> int:
-    """Keep this process and XLA to one core; call before JAX starts its backend.
-
-    Returns:
-        The core's number, -1 where the system cannot pin a process.
-    """
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-    jax.config.update("jax_platforms", "cpu")
-    if sys.platform != "linux":
-        return -1
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
 
 
 def scale(workload: workloads.Workload) -> np.ndarray:
@@ -182,26 +166,6 @@ SYSTEMS: dict[str, Callable[[workloads.Workload], Run]] = {
     "own-hand": own_by_hand,
     "own": lambda workload: engine(workload, "own"),
 }
-
-
-def matrix_rate(seconds: float) -> float:
-    """The best GFLOP/s of a 1024^3 float32 product within `seconds` of CPU time."""
-    size = 1024
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    best, end = math.inf, time.process_time() + seconds
-    while time.process_time() < end:
-        begin = time.process_time()
-        product(a, a).block_until_ready()
-        best = min(best, time.process_time() - begin)
-    return 2 * size**3 / best / 1e9
-
-
-def quartiles(values: Any) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = np.quantile(np.asarray(values, float), (0.25, 0.5, 0.75))
-    return {"median": float(middle), "q1": float(low), "q3": float(high)}
 
 
 def references(workload: workloads.Workload) -> tuple[float, float]:

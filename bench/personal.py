@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import workloads
-from evaluation import matrix_rate, one_core, quartiles
+from measuring import matrix_rate, one_core, quartiles
 
 import fedjax_het as fh
 from fedjax_het.construct import assemble

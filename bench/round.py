@@ -17,11 +17,9 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import baselines
@@ -30,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import workloads
+from measuring import matrix_rate, one_core, quartiles
 
 import fedjax_het as fh
 from fedjax_het.construct import assemble
@@ -46,24 +45,6 @@ RATIOS = (
     ("hand", "floor"),
     ("engine", "floor"),
 )
-
-
-def one_core() -> int:
-    """Keep this process, XLA and PyTorch to one core; call before JAX starts its backend.
-
-    Returns:
-        The core's number, -1 where the system cannot pin a process.
-    """
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    jax.config.update("jax_platforms", "cpu")
-    torch.set_num_threads(1)
-    if sys.platform != "linux":
-        return -1
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
 
 
 def executor(text: str) -> Any:
@@ -112,34 +93,6 @@ def build(name: str, workload: workloads.Workload, how: Any) -> baselines.Run:
     return baselines.pytorch(workload, optimizer=name == "torch")
 
 
-def matrix_rate(seconds: float) -> dict[str, float]:
-    """The best GFLOP/s of a 1024^3 float32 product within `seconds` each, in CPU time, by library."""
-    size = 1024
-    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
-    in_jax, in_torch = jnp.asarray(a), torch.from_numpy(a)
-    product = jax.jit(jnp.matmul)
-    calls: dict[str, Callable[[], Any]] = {
-        "jax": lambda: product(in_jax, in_jax).block_until_ready(),
-        "torch": lambda: in_torch @ in_torch,
-    }
-    rates = {}
-    for name, call in calls.items():
-        call()
-        best, end = math.inf, time.process_time() + seconds
-        while time.process_time() < end:
-            begin = time.process_time()
-            call()
-            best = min(best, time.process_time() - begin)
-        rates[name] = 2 * size**3 / best / 1e9
-    return rates
-
-
-def quartiles(values: Any) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = np.quantile(np.asarray(values, float), (0.25, 0.5, 0.75))
-    return {"median": float(middle), "q1": float(low), "q3": float(high)}
-
-
 def check(workload: workloads.Workload, reference: float, runs: dict[str, baselines.Run]) -> dict[str, Any]:
     """The first run of each system: {system: {"loss", "agrees", "first_s"}}; compilation is part of it."""
     first = {}
@@ -154,9 +107,9 @@ def check(workload: workloads.Workload, reference: float, runs: dict[str, baseli
 
 
 def measure(
-    workload: workloads.Workload, runs: dict[str, baselines.Run], pairs: int, rates: dict[str, float]
+    workload: workloads.Workload, runs: dict[str, baselines.Run], pairs: int, rates: list[float]
 ) -> dict[str, Any]:
-    """Interleaved pairs: CPU and wall milliseconds a round of every system; raises `rates` where it can."""
+    """Interleaved pairs: CPU and wall milliseconds a round of every system; adds to `rates`."""
     names, rounds = list(runs), len(workload.ids)
     cpu = {name: [] for name in names}
     wall = {name: [] for name in names}
@@ -167,8 +120,7 @@ def measure(
             runs[name]()
             cpu[name].append((time.process_time() - begin) / rounds * 1e3)
             wall[name].append((time.perf_counter() - began) / rounds * 1e3)
-        for library, rate in matrix_rate(0.1).items():
-            rates[library] = max(rates[library], rate)
+        rates.append(matrix_rate(0.1))
         print(f"{workload.name}: pair {pair + 1} of {pairs}", file=sys.stderr, flush=True)
     return {"cpu_ms": cpu, "wall_ms": wall}
 
@@ -215,7 +167,7 @@ def main() -> int:
     options = arguments()
     core = one_core()
     how = executor(options.executor)
-    rates = matrix_rate(1.0)
+    rates = [matrix_rate(1.0)]
     report: dict[str, Any] = {
         "machine": {"core": core, "processor": platform.processor() or platform.machine()},
         "versions": {"python": platform.python_version(), "jax": jax.__version__, "torch": torch.__version__},
@@ -243,12 +195,12 @@ def main() -> int:
             print(f"\nFAIL {name}: {', '.join(wrong)} differ from {reference:.9g}: {losses}")
             continue
         measured[name] = workload, measure(workload, runs, options.pairs, rates)
-    report["matrix_gflops"] = rates
+    report["matrix_gflops"] = max(rates)
     for name, (workload, times) in measured.items():
         entry = report["workloads"][name]
-        entry |= summary(workload, times, max(rates.values()))
+        entry |= summary(workload, times, max(rates))
         show(name, entry)
-    print(f"\nmatrix product: {max(rates.values()):.1f} GFLOP/s")
+    print(f"\nmatrix product: {max(rates):.1f} GFLOP/s")
     text = json.dumps(report, indent=2)
     if options.json:
         with open(options.json, "w") as stream:
